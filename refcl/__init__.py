@@ -1,0 +1,62 @@
+"""Contrastive losses with hand-derived gradients: a reference in NumPy, on the CPU or on a GPU through CuPy.
+
+Every contrastive loss of one anchor is a penalty on a gap: how far the pooled negatives come up to the positive.
+Read the rooms in the order in which data walks through them:
+
+    x -encoder-> h -sphere-> z -similarity-> s -pairing-> (s+, s-) -pooling-> gap -penalty-> loss_i -reduce-> L
+
+>>> import numpy as np
+>>> import refcl
+>>> rng = np.random.default_rng(0)
+>>> query, key = rng.standard_normal((2, 4, 8))
+>>> loss, grads = refcl.info_nce(query, key, 0.1)
+>>> grads._fields
+('dquery', 'dkey', 'dtemperature')
+"""
+
+from refcl import encoder, hardness, losses, metrics, pairing, penalty, pooling, reduce, similarity, sphere
+from refcl.losses import (
+    clip,
+    hard_info_nce,
+    hard_simple_contrastive,
+    hard_simple_loss,
+    hard_softmax_contrastive,
+    info_nce,
+    nt_xent,
+    simple_contrastive,
+    simple_loss,
+    softmax_contrastive,
+    triplet,
+)
+from refcl.pair import Pair
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Pair",
+    # the rooms, in the order of the walk
+    "encoder",
+    "sphere",
+    "similarity",
+    "pairing",
+    "pooling",
+    "penalty",
+    "reduce",
+    "losses",
+    # the losses of similarities
+    "softmax_contrastive",
+    "simple_contrastive",
+    "hard_softmax_contrastive",
+    "hard_simple_contrastive",
+    "triplet",
+    # the losses of embeddings
+    "info_nce",
+    "simple_loss",
+    "hard_info_nce",
+    "hard_simple_loss",
+    "nt_xent",
+    "clip",
+    # about the walk
+    "hardness",
+    "metrics",
+]

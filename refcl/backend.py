@@ -1,0 +1,77 @@
+"""Which array library is this? In the walk, the only file that knows NumPy and CuPy apart.
+
+In:  arrays.  Out: the namespace whose functions work on them (``xp`` everywhere else), and new arrays born beside them.
+Everything past this file is written against what NumPy >= 2, CuPy >= 14 and the array API standard share.
+"""
+
+import sys
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+# An array of any library: what it must be able to do is the array API standard, which no type of Python's names.
+Array: TypeAlias = Any
+Namespace: TypeAlias = Any
+
+
+class Library(NamedTuple):
+    name: str  # how error messages call it
+    xp: Namespace  # its functions
+
+
+def library_of(x: Any) -> Library | None:
+    """Return the library that an object is an array of, or None where it is no array.
+
+    CuPy is looked up among the modules that are already imported: whoever holds a CuPy array has imported it.
+    """
+    if isinstance(x, np.ndarray):
+        return Library("numpy", np)
+    root = type(x).__module__.partition(".")[0]
+    if root == "cupy" and "cupy" in sys.modules:
+        return Library("cupy", sys.modules["cupy"])
+    if hasattr(x, "__array_namespace__") and not isinstance(x, np.generic):
+        return Library(root, x.__array_namespace__())
+    return None
+
+
+def namespace(x: Array) -> Namespace:
+    """Return the functions that work on ``x``."""
+    library = library_of(x)
+    if library is None:
+        raise TypeError(f"expected an array, got {type(x).__name__}; convert it with numpy.asarray(...) first.")
+    return library.xp
+
+
+def _device(like: Array) -> dict[str, Any]:
+    # CuPy's creation functions take no device: they use the current one, where `like` lives.
+    return {} if library_of(like) == ("cupy", sys.modules.get("cupy")) else {"device": like.device}
+
+
+def constant(value: Any, *, like: Array) -> Array:
+    """Return numbers of the host as an array of the dtype and device of ``like``."""
+    return namespace(like).asarray(value, dtype=like.dtype, **_device(like))
+
+
+def integers(values: Any, *, like: Array) -> Array:
+    """Return integers of the host as an array of the library's index type on the device of ``like``."""
+    xp = namespace(like)
+    return xp.asarray(values, dtype=xp.int64, **_device(like))
+
+
+def arange(n: int, *, like: Array) -> Array:
+    """Return 0, 1, ..., n - 1 as integers on the device of ``like``."""
+    xp = namespace(like)
+    return xp.arange(n, dtype=xp.int64, **_device(like))
+
+
+def ones(shape: tuple[int, ...], *, like: Array) -> Array:
+    """Return ones of the dtype and device of ``like``."""
+    return namespace(like).ones(shape, dtype=like.dtype, **_device(like))
+
+
+def to_host(x: Array) -> Any:
+    """Copy an array to a NumPy array. It waits for the device: never called on the walk."""
+    library = library_of(x)
+    if library is not None and library.name == "cupy":
+        return library.xp.asnumpy(x)
+    return np.asarray(x)

@@ -1,0 +1,189 @@
+"""a, b -> L: the softmax loss where both sides are anchors.
+
+In:  two sets of embeddings (N, D), row i of one the positive of row i of the other.
+Out: a loss over 2N anchors and the gradient of both sets. Only the pairing differs from InfoNCE.
+"""
+
+from typing import Any
+
+from refcl import validate
+from refcl.backend import Array, arange
+from refcl.losses.on_embeddings import compare_backward, compare_forward
+from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
+from refcl.pair import Pair
+from refcl.pairing import check_roles
+from refcl.reduce import reduce_backward, reduce_forward
+
+
+def nt_xent_forward(
+    a: Array,
+    b: Array,
+    temperature: Any = 0.5,
+    *,
+    ignore: Array | None = None,
+    reduction: str = "mean",
+    normalize: bool = True,
+    eps: float = 1e-12,
+) -> tuple[Array, Any]:
+    r"""SimCLR's NT-Xent: every row of both views is an anchor, and all the others are its candidates.
+
+    Parameters
+    ----------
+    a, b : (N, D) array of float32 or float64
+        Two views: row i of one is the positive of row i of the other.
+    temperature : float or () array
+        τ > 0, dimensionless.
+    ignore : (2N, 2N) array of booleans, optional
+        True where a candidate is neither positive nor negative, a's rows before b's. Self is always left out.
+    reduction : str
+        "mean" over the 2N anchors, "sum" or "none"; with "none" the pair takes ``upstream``, a (2N,) array.
+    normalize : bool
+        Whether rows are brought to length 1 first, so that similarities are cosines.
+    eps : float
+        Shortest length to divide by when normalizing, > 0.
+
+    Returns
+    -------
+    loss : () array, or (2N,) array where the reduction is "none"
+        In nats, >= 0; a's anchors before b's.
+    cache : tuple
+        What the backward reads; the pair returns the gradients da (N, D), db (N, D) and dtemperature () instead.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an array is of another kind or shape, or a setting out of its range.
+
+    Notes
+    -----
+    .. math:: L_i = -\log\frac{e^{s_{ip}/\tau}}{\sum_{k \ne i} e^{s_{ik}/\tau}}, \qquad L = \frac1{2N}\sum_i L_i
+
+    over the stacked rows :math:`z = [a; b]`, :math:`p = i \pm N`: 2N − 2 negatives each. With N = 1 there are none, and
+    loss and gradient are 0. The official TensorFlow code adds the two views' means: it is twice this value.
+
+    References
+    ----------
+    Chen, Kornblith, Norouzi and Hinton (SimCLR), ICML 2020, Eq. 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl import nt_xent
+    >>> a = np.eye(3)
+    >>> loss, grads = nt_xent(a, a, 0.5)
+    >>> round(float(loss), 9) == round(float(np.log1p(4 * np.exp(-2.0))), 9)
+    True
+    """
+    validate.floats("nt_xent", a=(a, "N D"), b=(b, "N D"))
+    temperature = validate.scalar("nt_xent", "temperature", temperature, like=a, positive=True)
+    validate.reduction("nt_xent", reduction)
+    n = a.shape[0]
+    xp = validate.floats("nt_xent", a=(a, "N D"))
+    z = xp.concat((a, b), axis=0)  # (2N, D)
+    _, ignore = check_roles("nt_xent", z, 2 * n, positive=None, ignore=ignore)
+    row = arange(2 * n, like=a)  # (2N,)
+    itself = row[:, None] == row[None, :]  # (2N, 2N)
+    s, compared = compare_forward(z, z, normalize=normalize, eps=eps)
+    value, walk = softmax_contrastive_forward(
+        s,
+        temperature,
+        positive=(row + n) % (2 * n),
+        ignore=itself if ignore is None else itself | ignore,
+        reduction=reduction,
+    )
+    return value, (compared, walk)
+
+
+def nt_xent_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+    """Return da, db and dτ: each row receives as an anchor and as everyone else's candidate."""
+    compared, walk = cache
+    ds, dtemperature = softmax_contrastive_backward(dvalue, walk)
+    as_anchor, as_candidate = compare_backward(ds, compared)  # (2N, D)
+    dz = as_anchor + as_candidate  # (2N, D)
+    n = dz.shape[0] // 2
+    return dz[:n, :], dz[n:, :], dtemperature
+
+
+def clip_forward(
+    image: Array,
+    text: Array,
+    log_scale: Any,
+    *,
+    ignore: Array | None = None,
+    reduction: str = "mean",
+    normalize: bool = True,
+    eps: float = 1e-12,
+) -> tuple[Array, Any]:
+    r"""CLIP's loss: InfoNCE in both directions, with a learnable scale.
+
+    Parameters
+    ----------
+    image, text : (N, D) array of float32 or float64
+        Two sets of embeddings: row i of one is the positive of row i of the other.
+    log_scale : float or () array
+        θ, the logarithm of the scale :math:`e^\theta = 1/\tau`; CLIP starts at log(1/.07).
+    ignore : (N, N) array of booleans, optional
+        True where an image and a text are neither positives nor negatives of each other.
+    reduction : str
+        "mean" over the 2N anchors, "sum" or "none"; with "none" the pair takes ``upstream``, a (2, N) array.
+    normalize : bool
+        Whether rows are brought to length 1 first, so that similarities are cosines.
+    eps : float
+        Shortest length to divide by when normalizing, > 0.
+
+    Returns
+    -------
+    loss : () array, or (2, N) array where the reduction is "none"
+        In nats, >= 0; images as anchors in the first row, texts in the second.
+    cache : tuple
+        What the backward reads; the pair returns the gradients dimage (N, D), dtext (N, D) and dlog_scale () instead.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an array is of another kind or shape, or a setting out of its range.
+
+    Notes
+    -----
+    The mean of `info_nce` (image, text) and `info_nce` (text, image) at :math:`\tau = e^{-\theta}`. The scale is the
+    exponential of the parameter: passing log(1/.07) = 2.66 where the scale belongs is a temperature of .38.
+
+    References
+    ----------
+    Radford et al. (CLIP), ICML 2021, Figure 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl import clip
+    >>> rng = np.random.default_rng(0)
+    >>> loss, grads = clip(rng.standard_normal((4, 8)), rng.standard_normal((4, 8)), np.log(1 / 0.07))
+    >>> grads._fields
+    ('dimage', 'dtext', 'dlog_scale')
+    """
+    xp = validate.floats("clip", image=(image, "N D"), text=(text, "N D"))
+    log_scale = validate.scalar("clip", "log_scale", log_scale, like=image)
+    check_roles("clip", image, image.shape[0], positive=None, ignore=ignore)
+    validate.reduction("clip", reduction)
+    temperature = xp.asarray(xp.exp(-log_scale))  # ()
+    s, compared = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, N)
+    columns = None if ignore is None else ignore.T
+    image_loss, rows = softmax_contrastive_forward(s, temperature, ignore=ignore, reduction="none")  # (N,)
+    text_loss, cols = softmax_contrastive_forward(s.T, temperature, ignore=columns, reduction="none")  # (N,)
+    value, reduced = reduce_forward(xp.stack((image_loss, text_loss)), reduction=reduction)
+    return value, (compared, temperature, rows, cols, reduced)
+
+
+def clip_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+    """Return dimage, dtext and dθ = −τ dτ: τ = exp(−θ)."""
+    compared, temperature, rows, cols, reduced = cache
+    dloss = reduce_backward(dvalue, reduced)  # (2, N)
+    xp = validate.floats("clip", dloss=(dloss, "two N"))
+    ds_cols, dtemperature_cols = softmax_contrastive_backward(dloss[1, :], cols)
+    ds_rows, dtemperature_rows = softmax_contrastive_backward(dloss[0, :], rows)
+    dimage, dtext = compare_backward(ds_rows + ds_cols.T, compared)
+    return dimage, dtext, xp.asarray(-temperature * (dtemperature_rows + dtemperature_cols))
+
+
+nt_xent = Pair(nt_xent_forward, nt_xent_backward)
+clip = Pair(clip_forward, clip_backward)

@@ -1,0 +1,172 @@
+"""The questions asked of every input, and the sentences said when the answer is no.
+
+In:  what a caller passed.  Out: the namespace of the arrays, or the value made ready; otherwise a TypeError or a
+ValueError that says what was expected, what came and what to do.
+Only metadata and Python scalars are looked at: reading what an array holds would make a GPU wait.
+"""
+
+import math
+import numbers
+from typing import Any
+
+from refcl.backend import Array, Library, Namespace, constant, library_of
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
+    """Check floating-point arrays against their shapes, and return their namespace.
+
+    A shape is a word of letters, ``query=(query, "N D"), key=(key, "M D")``: a letter stands for one number throughout.
+    All arrays must come from one library and one device and share one dtype, float32 or float64.
+    """
+    libraries = {argument: _library(name, argument, x) for argument, (x, _) in arrays.items()}
+    xp = one_library(libraries.values())
+    sizes: dict[str, tuple[str, int]] = {}
+    first, (reference, _) = next(iter(arrays.items()))
+    for argument, (x, letters) in arrays.items():
+        if x.dtype != xp.float32 and x.dtype != xp.float64:
+            raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected float32 or float64.{_conversion(x)}")
+        if x.dtype != reference.dtype:
+            raise TypeError(
+                f"{name}: {first} is {dtype_name(reference)} and {argument} is {dtype_name(x)}; "
+                "expected one dtype. Convert one of them first."
+            )
+        if x.device != reference.device:
+            raise TypeError(
+                f"{name}: {first} is on device {reference.device} and {argument} on {x.device}; move one of them first."
+            )
+        _shape(name, argument, x, letters, sizes, arrays)
+    return xp
+
+
+def one_library(libraries: Any) -> Namespace:
+    """Return the namespace of libraries that must all be one."""
+    names = sorted({library.name for library in libraries})
+    if len(names) > 1:
+        move = "; move one with cupy.asarray(...) or cupy.asnumpy(...)." if "cupy" in names else "; convert one first."
+        raise TypeError(f"expected arrays from one library, got {' and '.join(names)}{move}")
+    return next(iter(libraries)).xp
+
+
+def companion(name: str, argument: str, x: Any, *, kind: str, shape: tuple[int, ...], like: Array) -> Array:
+    """Check an array of integers or booleans that goes with the floating-point array ``like``."""
+    library = _library(name, argument, x)
+    xp = one_library([library_of(like), library])
+    right = x.dtype == xp.bool if kind == "boolean" else xp.isdtype(x.dtype, "integral")
+    if not right:
+        raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected a {kind} array of shape {shape}.")
+    if tuple(x.shape) != shape:
+        raise ValueError(f"{name}: {argument} must have shape {shape}; got {tuple(x.shape)}.")
+    return x
+
+
+def scalar(name: str, argument: str, value: Any, *, like: Array, positive: bool = False) -> Array:
+    """Return a scalar, of Python, of NumPy or a 0-d array, as a 0-d array beside ``like``.
+
+    A scalar of the host must be finite, and > 0 where ``positive``; what a 0-d array holds is not looked at.
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        number = float(value)
+        if not math.isfinite(number) or (positive and number <= 0.0):
+            raise ValueError(f"{name}: {argument} must be {'> 0 and ' if positive else ''}finite, got {value}.")
+        return constant(number, like=like)
+    library = library_of(value)
+    if library is None or value.ndim != 0:
+        came = f"an array of shape {tuple(value.shape)}" if library else type(value).__name__
+        raise TypeError(f"{name}: {argument} must be a number or a 0-d array, got {came}.")
+    if value.dtype != like.dtype:
+        raise TypeError(
+            f"{name}: {argument} is {dtype_name(value)} and the inputs are {dtype_name(like)}; "
+            "expected one dtype. Convert it first, or pass a number."
+        )
+    floats(name, inputs=(like, "..."), **{argument: (value, "")})
+    return value
+
+
+def setting(name: str, argument: str, value: Any, *, above: float, at_least: bool = False) -> float:
+    """Return a real setting of the host that must be finite and > ``above`` (or >= it)."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: {argument} must be a number, got {type(value).__name__}.")
+    number = float(value)
+    if not math.isfinite(number) or number < above or (number == above and not at_least):
+        raise ValueError(f"{name}: {argument} must be {'>=' if at_least else '>'} {above:g} and finite, got {value}.")
+    return number
+
+
+def hardest(name: str, value: Any) -> float | int:
+    """Return how many of the hardest negatives to keep: a float is a fraction in (0, 1], an int a count >= 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{name}: hardest must be a fraction (float in (0, 1]) or a count (int >= 1), got {type(value).__name__}."
+        )
+    if isinstance(value, numbers.Integral):
+        if value < 1:
+            raise ValueError(f"{name}: hardest as a count must be >= 1, got {value}.")
+        return int(value)
+    if not 0.0 < float(value) <= 1.0:
+        raise ValueError(f"{name}: hardest as a fraction must be in (0, 1], got {value}; pass an int to give a count.")
+    return float(value)
+
+
+def reduction(name: str, value: Any) -> str:
+    """Return the name of a reduction."""
+    if value not in REDUCTIONS:
+        raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {value!r}.')
+    return str(value)
+
+
+def dtype_name(x: Array) -> str:
+    """Return the bare name of an array's dtype, alike in every library."""
+    return str(x.dtype).rpartition(".")[2]
+
+
+def _library(name: str, argument: str, x: Any) -> Library:
+    library = library_of(x)
+    if library is None:
+        root = type(x).__module__.partition(".")[0]
+        how = {
+            "torch": "tensor.detach().cpu().numpy()",
+            "jax": "numpy.asarray(...)",
+            "jaxlib": "numpy.asarray(...)",
+        }
+        raise TypeError(
+            f"{name}: {argument} is {root + '.' if root in how else ''}{type(x).__name__}; expected an array of NumPy, "
+            f"CuPy or the array API standard. Convert it with {how.get(root, 'numpy.asarray(...)')} first."
+        )
+    return library
+
+
+def _conversion(x: Array) -> str:
+    if dtype_name(x) in ("float16", "bfloat16"):
+        return (
+            " Sums of exponentials lose everything in half precision: convert to float32 first, and the gradients back."
+        )
+    return " Convert it to one of them first."
+
+
+def _shape(
+    name: str,
+    argument: str,
+    x: Array,
+    letters: str,
+    sizes: dict[str, tuple[str, int]],
+    arrays: dict[str, tuple[Any, str]],
+) -> None:
+    if letters == "...":
+        return
+    expected = letters.split()
+    if x.ndim != len(expected):
+        raise ValueError(
+            f"{name}: {argument} must have shape ({', '.join(expected)}{',' if len(expected) == 1 else ''}); "
+            f"got {tuple(x.shape)}."
+        )
+    for letter, size in zip(expected, x.shape, strict=True):
+        earlier, agreed = sizes.setdefault(letter, (argument, size))
+        if size != agreed:
+            raise ValueError(
+                f"{name}: {earlier} and {argument} must agree on {letter}; "
+                f"got {earlier} {tuple(arrays[earlier][0].shape)} and {argument} {tuple(x.shape)}."
+            )
+        if size == 0:
+            raise ValueError(f"{name}: {argument} is empty; got shape {tuple(x.shape)}.")
