@@ -17,6 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
@@ -223,7 +224,8 @@ def _train_and_measure(position: int, run: Run) -> tuple[Record, dict[str, Any]]
 
     start = perf_counter()
     send = sender(settings.device)
-    with threadpool_limits(limits=1, user_api="blas"):
+    # An overflow is told once, by evaluate, and not by every operation after it.
+    with threadpool_limits(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         model = train(data, run, settings, send, tick)
         before = start_model(run.seed, data.training.x.shape[1], settings, send)
         numbers, arrays = evaluate(model, before, data, run, settings, send)
