@@ -307,6 +307,9 @@ def build_hardest(hardest: float | int) -> Builder:
 SPECS = [Spec(*spec) for spec in _specs()]
 FUNCTION_SPECS = [Spec(*spec) for spec in _function_specs()]
 PAIR_CASES = [spec.case(SMALL) for spec in SPECS]
+# One case of each pair, its first that leaves no argument out.
+WHOLE = [case for case in PAIR_CASES if all(x is not None for x in case.inputs)]
+ONE_OF_EACH = list({case.function.__name__: case for case in reversed(WHOLE)}.values())
 FUNCTION_CASES = [spec.case(SMALL) for spec in FUNCTION_SPECS]
 
 
