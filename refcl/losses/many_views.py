@@ -137,14 +137,15 @@ def cmc_backward(dvalue: Array, cache: Any) -> tuple[tuple[Array, ...], Array]:
 
 def _pairs(views: Any, core: Any) -> list[tuple[int, int]]:
     """Return which two views are compared: all of them, or the core with each other."""
-    if not isinstance(views, tuple) or len(views) < 2:
-        came = f"a tuple of {len(views)}" if isinstance(views, tuple) else type(views).__name__
-        raise ValueError(f"cmc: views must be a tuple of at least two (N, D) arrays, got {came}.")
+    if not isinstance(views, tuple):
+        raise TypeError(f"cmc: views must be a tuple of (N, D) arrays, got {type(views).__name__}.")
+    if len(views) < 2:
+        raise ValueError(f"cmc: one view is compared with another; expected views of at least 2, got {len(views)}.")
     if core is False:
         return list(combinations(range(len(views)), 2))
-    if not isinstance(core, int) or not 0 <= int(core is not True and core) < len(views):
-        raise ValueError(f"cmc: core must be False, True or the number of a view below {len(views)}, got {core!r}.")
     centre = 0 if core is True else core
+    if not isinstance(centre, int) or not 0 <= centre < len(views):
+        raise ValueError(f"cmc: core must be False, True or an int from 0 to {len(views) - 1}, got {core!r}.")
     return [(centre, view) for view in range(len(views)) if view != centre]
 
 

@@ -320,9 +320,10 @@ def _draw_forward(
     """Compare each anchor with its own row of the bank and with the rows drawn for it: s⁺ (N,), s⁻ (N, K)."""
     anchors = query.shape[0]
     validate.companion(name, "index", index, kind="integer", shape=(anchors,), like=query)
-    if getattr(noise, "ndim", None) != 2 or noise.shape[0] != anchors or noise.shape[1] < 1:
-        raise ValueError(f"{name}: noise must have shape ({anchors}, K), K >= 1; got {getattr(noise, 'shape', noise)}.")
-    validate.companion(name, "noise", noise, kind="integer", shape=noise.shape, like=query)
+    shape = tuple(getattr(noise, "shape", ()))
+    validate.companion(name, "noise", noise, kind="integer", shape=shape, like=query)
+    if len(shape) != 2 or shape[0] != anchors or shape[1] < 1:
+        raise ValueError(f"{name}: noise must have shape ({anchors}, K), K >= 1; got {shape}.")
     own, drawn = _rows(bank, index[:, None]), _rows(bank, noise)  # (N, 1, D), (N, K, D)
     on_sphere = None
     if normalize:
