@@ -350,7 +350,7 @@ def _how_many(xp: Namespace, hardest: float | int, negatives: Array) -> Array:
     return xp.take(table, xp.count_nonzero(negatives, axis=1))  # (N,)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16, typed=True)  # 1 is a count, 1.0 is all of them
 def _kept_of(hardest: float | int, candidates: int) -> tuple[int, ...]:
     """Return how many negatives are kept of K, for K = 0, 1, ..., M.
 
