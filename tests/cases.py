@@ -231,7 +231,7 @@ def against_queue(temperature: float, *, ignore: bool = False, **settings: Any) 
     return build
 
 
-def build_views(count: int, *, ignore: bool = False, **settings: Any) -> Builder:
+def build_many_views(count: int, *, ignore: bool = False, **settings: Any) -> Builder:
     def build(rng: np.random.Generator, z: Sizes) -> Built:
         mask = {"ignore": rng.uniform(size=(z.n, z.n)) < 0.25} if ignore else {}
         views = tuple(rows(rng, z.n, z.d) for _ in range(count))
@@ -329,7 +329,6 @@ def _specs() -> Iterator[tuple[Any, str, Builder]]:
         yield pair, "ignore", two_sided(number, stacked=stacked, ignore=True, reduction="sum")
         yield pair, "each", two_sided(number, stacked=stacked, ignore=True, reduction="none")
         yield pair, "as-they-are", two_sided(number, stacked=stacked, normalize=False)
-
     yield losses.nt_xent, "views-added", two_sided(scalar(0.5), stacked=True, add_views=True)
     yield losses.clip, "clamped", two_sided(scalar(1.5), stacked=False, clamp=(0.0, 2.0))
 
@@ -346,10 +345,10 @@ def _specs() -> Iterator[tuple[Any, str, Builder]]:
     ):
         yield losses.nce, name, against_noise(0.3, log_normalizer=1.7, **settings)
     for name, core in (("all-pairs", False), ("first", True), ("core", 2)):
-        yield losses.cmc, name, build_views(4, core=core)
-    yield losses.cmc, "two-views", build_views(2, ignore=True, reduction="sum")
-    yield losses.cmc, "each", build_views(3, ignore=True, reduction="none")
-    yield losses.cmc, "as-they-are", build_views(3, normalize=False)
+        yield losses.cmc, name, build_many_views(4, core=core)
+    yield losses.cmc, "two-views", build_many_views(2, ignore=True, reduction="sum")
+    yield losses.cmc, "each", build_many_views(3, ignore=True, reduction="none")
+    yield losses.cmc, "as-they-are", build_many_views(3, normalize=False)
     yield losses.cpc, "steps", build_futures(2)
     yield losses.cpc, "roles", build_futures(3, roles=roles, reduction="sum")
     yield losses.cpc, "each", build_futures(2, roles=roles, reduction="none")
@@ -364,14 +363,9 @@ def _specs() -> Iterator[tuple[Any, str, Builder]]:
         yield losses.pair_contrastive, reduction, build_pairs(margin=6.0, reduction=reduction)
 
     for alpha in (2.0, 1.5):
-        yield (
-            metrics.alignment,
-            f"{alpha}",
-            lambda rng, z, a=alpha: ((rows(rng, z.n, z.d), rows(rng, z.n, z.d)), {"alpha": a}),
-        )
+        yield metrics.alignment, f"{alpha}", build_views(alpha)
     for t in (2.0, 0.3):
-        # One row makes no pair: two at least.
-        yield metrics.uniformity, f"{t}", lambda rng, z, t=t: ((rows(rng, max(z.n, 2), z.d) / 3,), {"t": t})
+        yield metrics.uniformity, f"{t}", build_embeddings(t)
 
 
 def _function_specs() -> Iterator[tuple[Any, str, Builder]]:
@@ -379,9 +373,9 @@ def _function_specs() -> Iterator[tuple[Any, str, Builder]]:
         yield function, "diagonal", on_similarities(scalar(0.2))
         yield function, "roles", on_similarities(scalar(0.3), roles=roles)
         yield function, "hardest", on_similarities(scalar(0.3), roles=roles, hardest=0.4)
-    for function in (hardness.small_temperature_bound, hardness.large_temperature_form):
-        yield function, "diagonal", on_similarities(scalar(0.2))
-        yield function, "roles", on_similarities(scalar(0.3), roles=roles)
+    for limit in (hardness.small_temperature_bound, hardness.large_temperature_form):
+        yield limit, "diagonal", on_similarities(scalar(0.2))
+        yield limit, "roles", on_similarities(scalar(0.3), roles=roles)
     yield losses.nce_log_normalizer, "plain", against_noise(0.3)
     yield losses.nce_log_normalizer, "as-they-are", against_noise(0.3, normalize=False)
     yield hardness.temperature_for_entropy, "diagonal", on_similarities(0.9)
@@ -394,6 +388,15 @@ def _function_specs() -> Iterator[tuple[Any, str, Builder]]:
     yield metrics.local_separation, "roles", build_similarities(nearest=1, roles=roles)
     for hardest in (0.4, 2):
         yield pooling.hardest_negatives, f"{hardest}", build_hardest(hardest)
+
+
+def build_views(alpha: float) -> Builder:
+    return lambda rng, z: ((rows(rng, z.n, z.d), rows(rng, z.n, z.d)), {"alpha": alpha})
+
+
+def build_embeddings(t: float) -> Builder:
+    # One row makes no pair: two at least.
+    return lambda rng, z: ((rows(rng, max(z.n, 2), z.d) / 3,), {"t": t})
 
 
 def build_labelled(normalized: bool, self_pairs: bool) -> Builder:
