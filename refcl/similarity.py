@@ -83,8 +83,10 @@ def own_product_forward(z: Array, other: Array) -> tuple[Array, OwnProductCache]
     TypeError, ValueError
         Where an array is of another kind or shape.
 
-    Notes ----- `inner_product` shares its candidates among all anchors. Here none is shared: MoCo's positive keys, the
-    noise that is drawn for each sample.
+    Notes
+    -----
+    `inner_product` shares its candidates among all anchors. Here none is shared: MoCo's positive keys, the noise that
+    is drawn for each sample.
 
     Examples
     --------

@@ -9,19 +9,28 @@ from typing import Any, NamedTuple
 
 from refcl import validate
 from refcl.backend import Array, namespace
-from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
+from refcl.losses.on_similarities import (
+    SoftmaxContrastiveCache,
+    softmax_contrastive_backward,
+    softmax_contrastive_forward,
+)
 from refcl.pair import Pair
 from refcl.pairing import check_roles
 from refcl.similarity import InnerProductCache, inner_product_backward, inner_product_forward
 from refcl.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
 
 
-class _BetweenCache(NamedTuple):
+class BetweenCache(NamedTuple):
     one: int  # which two views
     other: int
     product: InnerProductCache
-    forth: Any  # the walk with the first as anchors
-    back: Any  # and with the second
+    forth: SoftmaxContrastiveCache  # the walk with the first as anchors
+    back: SoftmaxContrastiveCache  # and with the second
+
+
+class CmcCache(NamedTuple):
+    on_sphere: tuple[NormalizeCache | None, ...]  # of each view; None where rows were taken as they are
+    between: tuple[BetweenCache, ...]  # of each two views that are compared
 
 
 def cmc_forward(
@@ -33,7 +42,7 @@ def cmc_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
-) -> tuple[Array, Any]:
+) -> tuple[Array, CmcCache]:
     r"""CMC: every view of a sample is to be told from the same view of other samples, by every other view.
 
     Parameters
@@ -60,7 +69,7 @@ def cmc_forward(
     -------
     loss : () array, or (directions, N) array where the reduction is "none"
         In nats, >= 0.
-    cache : tuple
+    cache : CmcCache
         What the backward reads; the pair returns the gradients dviews, a tuple like ``views``, and dtemperature, a
         scalar, instead.
 
@@ -101,7 +110,7 @@ def cmc_forward(
     check_roles("cmc", views[0], views[0].shape[0], positive=None, ignore=ignore)
     validate.reduction("cmc", reduction)
     validate.setting("cmc", "eps", eps, above=0.0)
-    on_sphere: tuple[NormalizeCache | None, ...] = (None,) * len(views)  # None where rows are taken as they are
+    on_sphere: tuple[NormalizeCache | None, ...] = (None,) * len(views)
     if normalize:
         views, on_sphere = zip(*(l2_normalize_forward(view, eps=eps) for view in views), strict=True)
     values, between = [], []
@@ -110,12 +119,12 @@ def cmc_forward(
         forth, forth_walk = softmax_contrastive_forward(s, temperature, ignore=ignore, reduction=reduction)
         back, back_walk = softmax_contrastive_forward(s.T, temperature, ignore=ignore, reduction=reduction)
         values += [forth, back]
-        between.append(_BetweenCache(one, other, product, forth_walk, back_walk))
+        between.append(BetweenCache(one, other, product, forth_walk, back_walk))
     value = xp.stack(values)  # (directions,) or (directions, N)
-    return value if reduction == "none" else xp.asarray(xp.sum(value)), (on_sphere, tuple(between))
+    return value if reduction == "none" else xp.asarray(xp.sum(value)), CmcCache(on_sphere, tuple(between))
 
 
-def cmc_backward(dvalue: Array, cache: Any) -> tuple[tuple[Array, ...], Array]:
+def cmc_backward(dvalue: Array, cache: CmcCache) -> tuple[tuple[Array, ...], Array]:
     """Return dviews and dτ: a view receives from each of its pairs, as anchors and as candidates."""
     on_sphere, between = cache
     xp = namespace(dvalue)

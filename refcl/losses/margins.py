@@ -5,14 +5,15 @@ Out: a loss and its gradient, 0 once the margin is kept, and not smooth where it
 at its kinks. See `triplet` for the hardest negative.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from refcl import validate
 from refcl.backend import Array, constant
+from refcl.losses.on_similarities import TripletCache, triplet_backward
 from refcl.pair import Pair
-from refcl.pairing import check_roles, pairing_backward, pairing_forward
-from refcl.penalty import hinge_backward, hinge_forward
-from refcl.pooling import maximum_backward, maximum_forward
+from refcl.pairing import check_roles, pairing_forward
+from refcl.penalty import hinge_forward
+from refcl.pooling import maximum_forward
 from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
 
 OTHERWISE = ("skip", "easiest", "hardest")
@@ -26,7 +27,7 @@ def semi_hard_triplet_forward(
     positive: Array | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, TripletCache]:
     r"""Triplet loss against the nearest of the negatives that are further off than the positive.
 
     Parameters
@@ -52,7 +53,7 @@ def semi_hard_triplet_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In units of similarity, >= 0.
-    cache : tuple
+    cache : TripletCache
         What the backward reads; the pair returns the gradient ds (N, M) instead.
 
     Raises
@@ -93,16 +94,12 @@ def semi_hard_triplet_forward(
     gap, pool = maximum_forward(s_pos, s_neg, negatives=kept, margin=margin)
     loss, penalty = hinge_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (pairing, pool, penalty, reduced)
+    return value, TripletCache(pairing, pool, penalty, reduced)
 
 
-def semi_hard_triplet_backward(dvalue: Array, cache: Any) -> Array:
-    """Return ds: −1 at the positive and 1 at the negative that was taken, where the hinge is open."""
-    pairing, pool, penalty, reduced = cache
-    dloss = reduce_backward(dvalue, reduced)
-    dgap = hinge_backward(dloss, penalty)
-    ds_pos, ds_neg = maximum_backward(dgap, pool)
-    return pairing_backward(ds_pos, ds_neg, pairing)
+def semi_hard_triplet_backward(dvalue: Array, cache: TripletCache) -> Array:
+    """Return ds: the triplet loss's own way back, since which negatives are further off is a constant."""
+    return triplet_backward(dvalue, cache)
 
 
 def _further_negatives(s_pos: Array, s_neg: Array, negatives: Array, *, otherwise: str) -> Array:

@@ -9,14 +9,28 @@ from typing import Any, NamedTuple
 
 from refcl import validate
 from refcl.backend import Array
-from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
+from refcl.losses.on_similarities import (
+    SoftmaxContrastiveCache,
+    softmax_contrastive_backward,
+    softmax_contrastive_forward,
+)
 from refcl.pair import Pair
 from refcl.pairing import all_but_ignored, check_roles
-from refcl.penalty import softplus_backward, softplus_forward
-from refcl.pooling import soft_maximum_backward, soft_maximum_forward
-from refcl.reduce import reduce_backward, reduce_forward
-from refcl.similarity import inner_product_forward, own_product_backward, own_product_forward
+from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
+from refcl.pooling import SoftMaximumCache, soft_maximum_backward, soft_maximum_forward
+from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
+from refcl.similarity import OwnProductCache, inner_product_forward, own_product_backward, own_product_forward
 from refcl.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
+
+
+class RecallCache(NamedTuple):
+    on_sphere: NormalizeCache | None  # of the anchors; None where rows were taken as they are
+    memory: Array  # (M, D) as it was compared
+
+
+class InstDiscCache(NamedTuple):
+    recall: RecallCache
+    walk: SoftmaxContrastiveCache
 
 
 def inst_disc_forward(
@@ -29,7 +43,7 @@ def inst_disc_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
-) -> tuple[Array, Any]:
+) -> tuple[Array, InstDiscCache]:
     r"""Instance discrimination: every sample is a class of its own, and the bank holds one vector for each.
 
     Parameters
@@ -55,7 +69,7 @@ def inst_disc_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0.
-    cache : tuple
+    cache : InstDiscCache
         What the backward reads; the pair returns the gradients dquery (N, D) and dtemperature () instead.
 
     Raises
@@ -95,16 +109,25 @@ def inst_disc_forward(
     validate.reduction("inst_disc", reduction)
     validate.setting("inst_disc", "eps", eps, above=0.0)
     temperature = validate.scalar("inst_disc", "temperature", temperature, like=query, positive=True)
-    _, s, recalled = _recall_forward(query, bank, normalize=normalize, eps=eps)
+    _, s, recall = _recall_forward(query, bank, normalize=normalize, eps=eps)
     value, walk = softmax_contrastive_forward(s, temperature, positive=index, ignore=ignore, reduction=reduction)
-    return value, (recalled, walk)
+    return value, InstDiscCache(recall, walk)
 
 
-def inst_disc_backward(dvalue: Array, cache: Any) -> tuple[Array, Array]:
+def inst_disc_backward(dvalue: Array, cache: InstDiscCache) -> tuple[Array, Array]:
     """Return dquery and dτ: an anchor is pulled to its own row by σ/τ, pushed from each other by σ r_k/τ."""
-    recalled, walk = cache
+    recall, walk = cache
     ds, dtemperature = softmax_contrastive_backward(dvalue, walk)
-    return _recall_backward(0.0, ds, recalled), dtemperature
+    return _recall_backward(0.0, ds, recall), dtemperature
+
+
+class MocoCache(NamedTuple):
+    recall: RecallCache
+    key: NormalizeCache | None  # None where rows were taken as they are
+    own: OwnProductCache
+    pool: SoftMaximumCache
+    penalty: SoftplusCache
+    reduced: ReduceCache
 
 
 def moco_forward(
@@ -117,7 +140,7 @@ def moco_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
-) -> tuple[Array, Any]:
+) -> tuple[Array, MocoCache]:
     r"""MoCo: one positive key for each anchor, and a queue of earlier keys as the negatives of all.
 
     Parameters
@@ -143,7 +166,7 @@ def moco_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0.
-    cache : tuple
+    cache : MocoCache
         What the backward reads; the pair returns the gradients dquery (N, D), dkey (N, D) and dtemperature () instead.
 
     Raises
@@ -160,8 +183,10 @@ def moco_forward(
     nothing through the key, whose encoder follows the query's by a moving average: leave dkey out then. Its third
     version has no queue, both directions, and 2τ times the loss: 2τ (`info_nce` + `info_nce`).
 
-    References ---------- He, Fan, Wu, Xie and Girshick, "Momentum Contrast for Unsupervised Visual Representation
-    Learning", CVPR 2020, Eq. 1.
+    References
+    ----------
+    He, Fan, Wu, Xie and Girshick, "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020,
+    Eq. 1.
 
     Examples
     --------
@@ -176,7 +201,7 @@ def moco_forward(
     validate.reduction("moco", reduction)
     validate.setting("moco", "eps", eps, above=0.0)
     temperature = validate.scalar("moco", "temperature", temperature, like=query, positive=True)
-    z, s_neg, recalled = _recall_forward(query, queue, normalize=normalize, eps=eps)  # (N, D), (N, K)
+    z, s_neg, recall = _recall_forward(query, queue, normalize=normalize, eps=eps)  # (N, D), (N, K)
     key_on_sphere = None
     if normalize:
         key, key_on_sphere = l2_normalize_forward(key, eps=eps)
@@ -185,12 +210,12 @@ def moco_forward(
     gap, pool = soft_maximum_forward(s_pos[:, 0], s_neg, temperature, negatives=negatives)
     loss, penalty = softplus_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (recalled, key_on_sphere, own, pool, penalty, reduced)
+    return value, MocoCache(recall, key_on_sphere, own, pool, penalty, reduced)
 
 
-def moco_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def moco_backward(dvalue: Array, cache: MocoCache) -> tuple[Array, Array, Array]:
     """Return dquery, dkey and dτ: the positive pulls both ends by σ/τ, the queue pushes the query alone."""
-    recalled, key_on_sphere, own, pool, penalty, reduced = cache
+    recall, key_on_sphere, own, pool, penalty, reduced = cache
     dloss = reduce_backward(dvalue, reduced)
     dgap = softplus_backward(dloss, penalty)
     ds_pos, ds_neg, dtemperature = soft_maximum_backward(dgap, pool)
@@ -198,25 +223,20 @@ def moco_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     dkey = dkey[:, 0, :]
     if key_on_sphere is not None:
         dkey = l2_normalize_backward(dkey, key_on_sphere)
-    return _recall_backward(dz, ds_neg, recalled), dkey, dtemperature
+    return _recall_backward(dz, ds_neg, recall), dkey, dtemperature
 
 
-class _RecallCache(NamedTuple):
-    on_sphere: NormalizeCache | None  # of the anchors; None where rows were taken as they are
-    memory: Array  # (M, D) as it was compared
-
-
-def _recall_forward(query: Array, memory: Array, *, normalize: bool, eps: float) -> tuple[Array, Array, _RecallCache]:
+def _recall_forward(query: Array, memory: Array, *, normalize: bool, eps: float) -> tuple[Array, Array, RecallCache]:
     """Walk from anchors to embeddings and to their similarities with a memory."""
     on_sphere = None
     if normalize:
         query, on_sphere = l2_normalize_forward(query, eps=eps)
         memory, _ = l2_normalize_forward(memory, eps=eps)
     s, _ = inner_product_forward(query, memory)
-    return query, s, _RecallCache(on_sphere, memory)
+    return query, s, RecallCache(on_sphere, memory)
 
 
-def _recall_backward(dz: Array | float, ds: Array, cache: _RecallCache) -> Array:
+def _recall_backward(dz: Array | float, ds: Array, cache: RecallCache) -> Array:
     """Return dquery, from what the embeddings got elsewhere and the memory's pull: for the memory nothing is
     computed."""
     dz = dz + ds @ cache.memory  # (N, D)

@@ -11,14 +11,33 @@ from typing import Any, NamedTuple
 
 from refcl import validate
 from refcl.backend import Array, namespace
-from refcl.losses.on_embeddings import compare_backward, compare_forward
+from refcl.losses.on_embeddings import CompareCache, compare_backward, compare_forward
 from refcl.pair import Pair
-from refcl.pairing import all_but_ignored, check_roles, pairing_backward, pairing_forward
+from refcl.pairing import PairingCache, all_but_ignored, check_roles, pairing_backward, pairing_forward
 from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
-from refcl.pooling import separate_backward, separate_forward
-from refcl.reduce import reduce_backward, reduce_forward
+from refcl.pooling import SeparateCache, separate_backward, separate_forward
+from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
 from refcl.similarity import own_product_forward
-from refcl.sphere import l2_normalize_backward, l2_normalize_forward
+from refcl.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
+
+
+class DrawCache(NamedTuple):
+    on_sphere: NormalizeCache | None  # of the anchors; None where rows were taken as they are
+    own: Array  # (N, 1, D) each anchor's own row of the bank, as it was compared
+    noise: Array  # (N, K, D) and those drawn for it
+
+
+class ChargeCache(NamedTuple):
+    positives: SoftplusCache
+    negatives: SoftplusCache  # of the (N M,) negatives, row after row
+
+
+class NceCache(NamedTuple):
+    draw: DrawCache
+    temperature: Array  # ()
+    separate: SeparateCache
+    charge: ChargeCache
+    reduced: ReduceCache
 
 
 def nce_forward(
@@ -34,7 +53,7 @@ def nce_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
-) -> tuple[Array, Any]:
+) -> tuple[Array, NceCache]:
     r"""Noise-contrastive estimation of instance discrimination: tell a sample's own row from rows drawn at random.
 
     Parameters
@@ -68,7 +87,7 @@ def nce_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0: the sum over an anchor's 1 + K pairs.
-    cache : tuple
+    cache : NceCache
         What the backward reads; the pair returns the gradients dquery (N, D) and dtemperature () instead.
 
     Raises
@@ -111,26 +130,26 @@ def nce_forward(
     temperature = validate.scalar("nce", "temperature", temperature, like=query, positive=True)
     log_normalizer = validate.scalar("nce", "log_normalizer", log_normalizer, like=query)
     stabilizer = validate.setting("nce", "stabilizer", stabilizer, above=0.0, at_least=True)
-    s_pos, s_neg, drawn = _draw_forward("nce", query, bank, index, noise, normalize=normalize, eps=eps)
+    s_pos, s_neg, draw = _draw_forward("nce", query, bank, index, noise, normalize=normalize, eps=eps)
     negatives = all_but_ignored("nce", s_neg, ignore)  # (N, K)
     rate = noise.shape[1] / bank.shape[0]  # K/M, how many draws a row of the bank can expect
     scale = xp.asarray(1 / temperature)  # ()
     bias = xp.asarray(-(log_normalizer + math.log(rate + stabilizer)))  # ()
-    gaps, measured = separate_forward(s_pos, s_neg, scale, bias, negatives=negatives)
-    loss, charged = _charge_forward(*gaps)
+    gaps, separate = separate_forward(s_pos, s_neg, scale, bias, negatives=negatives)
+    loss, charge = _charge_forward(*gaps)
     loss = loss + math.log1p(stabilizer / rate) * xp.astype(xp.count_nonzero(negatives, axis=1), loss.dtype)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (drawn, temperature, measured, charged, reduced)
+    return value, NceCache(draw, temperature, separate, charge, reduced)
 
 
-def nce_backward(dvalue: Array, cache: Any) -> tuple[Array, Array]:
+def nce_backward(dvalue: Array, cache: NceCache) -> tuple[Array, Array]:
     """Return dquery and dτ = −dscale/τ²: the own row pulls by σ(−ℓ)/τ, each draw pushes by σ(ℓ_k)/τ."""
-    drawn, temperature, measured, charged, reduced = cache
+    draw, temperature, separate, charge, reduced = cache
     dloss = reduce_backward(dvalue, reduced)
-    dgaps = _charge_backward(dloss, charged)
-    ds_pos, ds_neg, dscale, _ = separate_backward(*dgaps, measured)
+    dgaps = _charge_backward(dloss, charge)
+    ds_pos, ds_neg, dscale, _ = separate_backward(*dgaps, separate)
     xp = namespace(dscale)
-    return _draw_backward(ds_pos, ds_neg, drawn), xp.asarray(-dscale / temperature**2)
+    return _draw_backward(ds_pos, ds_neg, draw), xp.asarray(-dscale / temperature**2)
 
 
 def nce_log_normalizer(
@@ -194,6 +213,15 @@ def nce_log_normalizer(
     return xp.asarray(top / temperature + xp.log(xp.mean(xp.exp((s - top) / temperature))) + math.log(bank.shape[0]))
 
 
+class SigLipCache(NamedTuple):
+    compare: CompareCache
+    pairing: PairingCache
+    scale: Array  # ()
+    separate: SeparateCache
+    charge: ChargeCache
+    reduced: ReduceCache
+
+
 def sig_lip_forward(
     image: Array,
     text: Array,
@@ -205,7 +233,7 @@ def sig_lip_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
-) -> tuple[Array, Any]:
+) -> tuple[Array, SigLipCache]:
     r"""SigLIP: logistic regression on every pair of an image and a text.
 
     Parameters
@@ -234,7 +262,7 @@ def sig_lip_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0: the sum over an image's pairs.
-    cache : tuple
+    cache : SigLipCache
         What the backward reads; the pair returns the gradients dimage (N, D), dtext (M, D), dlog_scale () and dbias ()
         instead.
 
@@ -272,39 +300,34 @@ def sig_lip_forward(
     validate.reduction("sig_lip", reduction)
     validate.setting("sig_lip", "eps", eps, above=0.0)
     scale = xp.asarray(xp.exp(log_scale))  # ()
-    s, compared = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, M)
+    s, compare = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, M)
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    gaps, measured = separate_forward(s_pos, s_neg, scale, bias, negatives=pairing.negatives)
-    loss, charged = _charge_forward(*gaps)
+    gaps, separate = separate_forward(s_pos, s_neg, scale, bias, negatives=pairing.negatives)
+    loss, charge = _charge_forward(*gaps)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (compared, pairing, scale, measured, charged, reduced)
+    return value, SigLipCache(compare, pairing, scale, separate, charge, reduced)
 
 
-def sig_lip_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array, Array]:
+def sig_lip_backward(dvalue: Array, cache: SigLipCache) -> tuple[Array, Array, Array, Array]:
     """Return dimage, dtext, dθ = scale·dscale and db: a pair's logit receives −y σ(−y ℓ)."""
-    compared, pairing, scale, measured, charged, reduced = cache
+    compare, pairing, scale, separate, charge, reduced = cache
     dloss = reduce_backward(dvalue, reduced)
-    dgaps = _charge_backward(dloss, charged)
-    ds_pos, ds_neg, dscale, dbias = separate_backward(*dgaps, measured)
+    dgaps = _charge_backward(dloss, charge)
+    ds_pos, ds_neg, dscale, dbias = separate_backward(*dgaps, separate)
     ds = pairing_backward(ds_pos, ds_neg, pairing)
     xp = namespace(ds)
-    return *compare_backward(ds, compared), xp.asarray(scale * dscale), dbias
+    return *compare_backward(ds, compare), xp.asarray(scale * dscale), dbias
 
 
-class _ChargeCache(NamedTuple):
-    positives: SoftplusCache
-    negatives: SoftplusCache  # of the (N M,) negatives, row after row
-
-
-def _charge_forward(gap_pos: Array, gap_neg: Array) -> tuple[Array, _ChargeCache]:
+def _charge_forward(gap_pos: Array, gap_neg: Array) -> tuple[Array, ChargeCache]:
     """Charge every pair the softplus of its gap, and each anchor the sum over its pairs."""
     xp = namespace(gap_neg)
     own, positives = softplus_forward(gap_pos)  # (N,)
     others, negatives = softplus_forward(xp.reshape(gap_neg, (-1,)))  # (N M,)
-    return own + xp.sum(xp.reshape(others, gap_neg.shape), axis=1), _ChargeCache(positives, negatives)
+    return own + xp.sum(xp.reshape(others, gap_neg.shape), axis=1), ChargeCache(positives, negatives)
 
 
-def _charge_backward(dloss: Array, cache: _ChargeCache) -> tuple[Array, Array]:
+def _charge_backward(dloss: Array, cache: ChargeCache) -> tuple[Array, Array]:
     """Return dgap of the positives (N,) and of the negatives (N, M): each anchor's push goes to all its pairs."""
     xp = namespace(dloss)
     anchors = dloss.shape[0]
@@ -316,7 +339,7 @@ def _charge_backward(dloss: Array, cache: _ChargeCache) -> tuple[Array, Array]:
 
 def _draw_forward(
     name: str, query: Array, bank: Array, index: Array, noise: Array, *, normalize: bool, eps: float
-) -> tuple[Array, Array, Any]:
+) -> tuple[Array, Array, DrawCache]:
     """Compare each anchor with its own row of the bank and with the rows drawn for it: s⁺ (N,), s⁻ (N, K)."""
     anchors = query.shape[0]
     validate.companion(name, "index", index, kind="integer", shape=(anchors,), like=query)
@@ -331,10 +354,10 @@ def _draw_forward(
         own, drawn = _each_row_on_sphere(own, eps=eps), _each_row_on_sphere(drawn, eps=eps)
     s_pos, _ = own_product_forward(query, own)  # (N, 1)
     s_neg, _ = own_product_forward(query, drawn)  # (N, K)
-    return s_pos[:, 0], s_neg, (on_sphere, own, drawn)
+    return s_pos[:, 0], s_neg, DrawCache(on_sphere, own, drawn)
 
 
-def _draw_backward(ds_pos: Array, ds_neg: Array, cache: Any) -> Array:
+def _draw_backward(ds_pos: Array, ds_neg: Array, cache: DrawCache) -> Array:
     """Return dquery: the bank is a constant, and nothing is computed for its rows."""
     on_sphere, own, drawn = cache
     dz = ds_pos[:, None] * own[:, 0, :] + (ds_neg[:, None, :] @ drawn)[:, 0, :]  # (N, D)

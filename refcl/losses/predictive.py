@@ -6,15 +6,29 @@ temperature, since the form can learn both scale and direction.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from refcl import validate
 from refcl.backend import Array, namespace
-from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
+from refcl.losses.on_similarities import (
+    SoftmaxContrastiveCache,
+    softmax_contrastive_backward,
+    softmax_contrastive_forward,
+)
 from refcl.pair import Pair
 from refcl.pairing import check_roles
-from refcl.reduce import reduce_backward, reduce_forward
-from refcl.similarity import bilinear_backward, bilinear_forward
+from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
+from refcl.similarity import BilinearCache, bilinear_backward, bilinear_forward
+
+
+class StepCache(NamedTuple):
+    form: BilinearCache
+    walk: SoftmaxContrastiveCache
+
+
+class CpcCache(NamedTuple):
+    steps: tuple[StepCache, ...]
+    reduced: ReduceCache
 
 
 def cpc_forward(
@@ -25,7 +39,7 @@ def cpc_forward(
     positive: Array | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, CpcCache]:
     r"""CPC's InfoNCE: from a context, pick its own future among those of others.
 
     Parameters
@@ -48,7 +62,7 @@ def cpc_forward(
     -------
     loss : () array, or (T, N) (one step: (N,)) array where the reduction is "none"
         In nats, >= 0.
-    cache : tuple
+    cache : CpcCache
         What the backward reads; the pair returns the gradients dcontext, dfuture and dweight, each of its argument's
         shape, instead.
 
@@ -82,35 +96,35 @@ def cpc_forward(
     >>> grads.dcontext.shape, grads.dfuture.shape, grads.dweight.shape
     ((4, 3), (2, 4, 5), (2, 3, 5))
     """
-    steps = getattr(future, "ndim", 2) == 3
-    shapes = ("T M E", "T D E") if steps else ("M E", "D E")
+    several = getattr(future, "ndim", 2) == 3
+    shapes = ("T M E", "T D E") if several else ("M E", "D E")
     xp = validate.floats("cpc", context=(context, "N D"), future=(future, shapes[0]), weight=(weight, shapes[1]))
     check_roles("cpc", context, future.shape[-2], positive=positive, ignore=ignore)
     validate.reduction("cpc", reduction)
-    if not steps:
+    if not several:
         future, weight = future[None, :, :], weight[None, :, :]
-    losses, walks = [], []
+    losses, steps = [], []
     for t in range(weight.shape[0]):
         s, form = bilinear_forward(context, future[t, :, :], weight[t, :, :])  # (N, M)
         loss, walk = softmax_contrastive_forward(s, 1.0, positive=positive, ignore=ignore, reduction="none")
         losses.append(loss)
-        walks.append((form, walk))
-    value, reduced = reduce_forward(xp.stack(losses) if steps else losses[0], reduction=reduction)
-    return value, (tuple(walks), reduced)
+        steps.append(StepCache(form, walk))
+    value, reduced = reduce_forward(xp.stack(losses) if several else losses[0], reduction=reduction)
+    return value, CpcCache(tuple(steps), reduced)
 
 
-def cpc_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def cpc_backward(dvalue: Array, cache: CpcCache) -> tuple[Array, Array, Array]:
     """Return dcontext, the sum over steps, and of each step dz = dsᵀ c W and dW = cᵀ ds z."""
-    walks, reduced = cache
+    steps, reduced = cache
     dloss = reduce_backward(dvalue, reduced)  # (T, N) or (N,)
     xp = namespace(dloss)
-    steps = dloss.ndim == 2
+    several = dloss.ndim == 2
     grads = []
-    for t, (form, walk) in enumerate(walks):
-        ds, _ = softmax_contrastive_backward(dloss[t, :] if steps else dloss, walk)
+    for t, (form, walk) in enumerate(steps):
+        ds, _ = softmax_contrastive_backward(dloss[t, :] if several else dloss, walk)
         grads.append(bilinear_backward(ds, form))
     dcontexts, dfutures, dweights = zip(*grads, strict=True)
-    if not steps:
+    if not several:
         return dcontexts[0], dfutures[0], dweights[0]
     return xp.sum(xp.stack(dcontexts), axis=0), xp.stack(dfutures), xp.stack(dweights)
 
