@@ -150,7 +150,7 @@ CLAIMS = (
     Claim("The larger the temperature, the less uniform is softmax", uniformity_falls),
     Claim("… and the more tolerant", tolerance_rises),
     Claim("Softmax is most accurate at a temperature in between", best_between, about_accuracy=True),
-    Claim("Uniformity of hard softmax hardly depends on temperature", hard_is_flat),
+    Claim("Temperature moves the uniformity of hard softmax less", hard_is_flat),
     Claim("At large temperature, hard softmax beats softmax", hard_is_better, about_accuracy=True),
     Claim("The simple loss is the least accurate of all", simple_is_worst, about_accuracy=True),
     Claim("… and the hardest negatives alone mend it", hard_rescues_simple, about_accuracy=True),
