@@ -116,6 +116,14 @@ def reduction(name: str, value: Any) -> str:
     return str(value)
 
 
+def choice(name: str, argument: str, value: Any, options: tuple[str, ...]) -> str:
+    """Return a setting that is one of a few words."""
+    if value not in options:
+        words = ", ".join(f'"{option}"' for option in options[:-1])
+        raise ValueError(f'{name}: {argument} must be {words} or "{options[-1]}", got {value!r}.')
+    return str(value)
+
+
 def dtype_name(x: Array) -> str:
     """Return the bare name of an array's dtype, alike in every library."""
     return str(x.dtype).rpartition(".")[2]

@@ -3,8 +3,43 @@
 ``on_similarities``  the paper's losses of a matrix of similarities: start reading here
 ``on_embeddings``    the same from embeddings, in one direction
 ``two_sided``        where both sides are anchors: NT-Xent and CLIP
+``supervised``       any number of positives: SupCon
+``decoupled``        the positive left out of the denominator: DCL and DCLW
+``reweighted``       negatives corrected for what hides among them: debiased and HCL
+``align_uniform``    alignment and uniformity by themselves
+``model_aware``      a temperature that follows the batch: MACL
+``per_anchor``       a temperature for each anchor, given or found for an entropy
+``second_order``     the Hessian of the softmax losses times a vector
+``two_views``        what the losses of two views share
 """
 
+from refcl.losses.align_uniform import (
+    align_uniform,
+    align_uniform_backward,
+    align_uniform_forward,
+)
+from refcl.losses.decoupled import (
+    dcl,
+    dcl_backward,
+    dcl_forward,
+    dclw,
+    dclw_backward,
+    dclw_forward,
+    decoupled_contrastive,
+    decoupled_contrastive_backward,
+    decoupled_contrastive_forward,
+    weighted_decoupled_contrastive,
+    weighted_decoupled_contrastive_backward,
+    weighted_decoupled_contrastive_forward,
+)
+from refcl.losses.model_aware import (
+    macl,
+    macl_backward,
+    macl_forward,
+    model_aware_contrastive,
+    model_aware_contrastive_backward,
+    model_aware_contrastive_forward,
+)
 from refcl.losses.on_embeddings import (
     hard_info_nce,
     hard_info_nce_backward,
@@ -36,6 +71,37 @@ from refcl.losses.on_similarities import (
     triplet_backward,
     triplet_forward,
 )
+from refcl.losses.per_anchor import (
+    fixed_entropy,
+    fixed_entropy_backward,
+    fixed_entropy_contrastive,
+    fixed_entropy_contrastive_backward,
+    fixed_entropy_contrastive_forward,
+    fixed_entropy_forward,
+    per_anchor_contrastive,
+    per_anchor_contrastive_backward,
+    per_anchor_contrastive_forward,
+)
+from refcl.losses.reweighted import (
+    debiased,
+    debiased_backward,
+    debiased_forward,
+    hcl,
+    hcl_backward,
+    hcl_forward,
+    reweighted_contrastive,
+    reweighted_contrastive_backward,
+    reweighted_contrastive_forward,
+)
+from refcl.losses.second_order import hessian_vector_product
+from refcl.losses.supervised import (
+    sup_con,
+    sup_con_backward,
+    sup_con_forward,
+    supervised_contrastive,
+    supervised_contrastive_backward,
+    supervised_contrastive_forward,
+)
 from refcl.losses.two_sided import (
     clip,
     clip_backward,
@@ -46,9 +112,30 @@ from refcl.losses.two_sided import (
 )
 
 __all__ = [
+    "align_uniform",
+    "align_uniform_backward",
+    "align_uniform_forward",
     "clip",
     "clip_backward",
     "clip_forward",
+    "dcl",
+    "dcl_backward",
+    "dcl_forward",
+    "dclw",
+    "dclw_backward",
+    "dclw_forward",
+    "debiased",
+    "debiased_backward",
+    "debiased_forward",
+    "decoupled_contrastive",
+    "decoupled_contrastive_backward",
+    "decoupled_contrastive_forward",
+    "fixed_entropy",
+    "fixed_entropy_backward",
+    "fixed_entropy_contrastive",
+    "fixed_entropy_contrastive_backward",
+    "fixed_entropy_contrastive_forward",
+    "fixed_entropy_forward",
     "hard_info_nce",
     "hard_info_nce_backward",
     "hard_info_nce_forward",
@@ -61,12 +148,28 @@ __all__ = [
     "hard_softmax_contrastive",
     "hard_softmax_contrastive_backward",
     "hard_softmax_contrastive_forward",
+    "hcl",
+    "hcl_backward",
+    "hcl_forward",
+    "hessian_vector_product",
     "info_nce",
     "info_nce_backward",
     "info_nce_forward",
+    "macl",
+    "macl_backward",
+    "macl_forward",
+    "model_aware_contrastive",
+    "model_aware_contrastive_backward",
+    "model_aware_contrastive_forward",
     "nt_xent",
     "nt_xent_backward",
     "nt_xent_forward",
+    "per_anchor_contrastive",
+    "per_anchor_contrastive_backward",
+    "per_anchor_contrastive_forward",
+    "reweighted_contrastive",
+    "reweighted_contrastive_backward",
+    "reweighted_contrastive_forward",
     "simple_contrastive",
     "simple_contrastive_backward",
     "simple_contrastive_forward",
@@ -76,7 +179,16 @@ __all__ = [
     "softmax_contrastive",
     "softmax_contrastive_backward",
     "softmax_contrastive_forward",
+    "sup_con",
+    "sup_con_backward",
+    "sup_con_forward",
+    "supervised_contrastive",
+    "supervised_contrastive_backward",
+    "supervised_contrastive_forward",
     "triplet",
     "triplet_backward",
     "triplet_forward",
+    "weighted_decoupled_contrastive",
+    "weighted_decoupled_contrastive_backward",
+    "weighted_decoupled_contrastive_forward",
 ]
