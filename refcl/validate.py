@@ -55,7 +55,7 @@ def companion(name: str, argument: str, x: Any, *, kind: str, shape: tuple[int, 
     xp = one_library([library_of(like), library])
     right = x.dtype == xp.bool if kind == "boolean" else xp.isdtype(x.dtype, "integral")
     if not right:
-        raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected a {kind} array of shape {shape}.")
+        raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected an array of {kind}s of shape {shape}.")
     if tuple(x.shape) != shape:
         raise ValueError(f"{name}: {argument} must have shape {shape}; got {tuple(x.shape)}.")
     return x
