@@ -77,7 +77,7 @@ def reweighted_soft_maximum_forward(
     d = xp.where(negatives, s_neg - s_pos[:, None], zero)  # (N, M)
     occupied = xp.any(negatives, axis=1)  # (N,)
     top = xp.where(occupied, xp.max(xp.where(negatives, d, nothing), axis=1), zero)  # (N,) d_max
-    below = (d - top[:, None]) / temperature  # (N, M) <= 0 where it counts
+    below = xp.where(negatives, (d - top[:, None]) / temperature, zero)  # (N, M) <= 0
     weight = xp.where(negatives, xp.exp(beta * below), zero)  # (N, M) in [0, 1]
     weighed = xp.where(negatives, xp.exp((1 + beta) * below), zero)  # (N, M) in [0, 1]
     total_weight = xp.where(occupied, xp.sum(weight, axis=1), one)  # (N,) at least 1
@@ -158,7 +158,7 @@ def debias_forward(
     """
     xp = floats("debias", gap=(gap, "N"), s_pos=(s_pos, "N"), count=(count, "N"))
     temperature = validate.scalar("debias", "temperature", temperature, like=gap, positive=True)
-    tau_plus = class_prior("debias", tau_plus)
+    tau_plus = validate.share("debias", "tau_plus", tau_plus)
     zero, one, nothing = constant(0.0, like=gap), constant(1.0, like=gap), constant(-xp.inf, like=gap)
     occupied = count > 0  # (N,)
     headroom = (1 + s_pos) / temperature  # (N,)
@@ -253,14 +253,6 @@ def unevenness_backward(dshortfall: Array, cache: UnevennessCache) -> Array:
     share, mass, sigma = cache
     xp = floats("unevenness", dshortfall=(dshortfall, "N"), share=(share, "N"))
     return (mass / sigma) * share * (dshortfall - xp.sum(share * dshortfall))
-
-
-def class_prior(name: str, tau_plus: Any) -> float:
-    """Return τ⁺, which must lie in [0, 1)."""
-    share = validate.setting(name, "tau_plus", tau_plus, above=0.0, at_least=True)
-    if share >= 1.0:
-        raise ValueError(f"{name}: tau_plus must be < 1, the share of samples of the anchor's class, got {tau_plus}.")
-    return share
 
 
 reweighted_soft_maximum = Pair(reweighted_soft_maximum_forward, reweighted_soft_maximum_backward)

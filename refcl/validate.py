@@ -94,6 +94,14 @@ def setting(name: str, argument: str, value: Any, *, above: float, at_least: boo
     return number
 
 
+def share(name: str, argument: str, value: Any) -> float:
+    """Return a share of a whole that leaves something: a real setting in [0, 1)."""
+    number = setting(name, argument, value, above=0.0, at_least=True)
+    if number >= 1.0:
+        raise ValueError(f"{name}: {argument} must be < 1, got {value}.")
+    return number
+
+
 def hardest(name: str, value: Any) -> float | int:
     """Return how many of the hardest negatives to keep: a float is a fraction in (0, 1], an int a count >= 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

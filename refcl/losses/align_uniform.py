@@ -96,6 +96,7 @@ def align_uniform_forward(
     uniform_weight = validate.setting("align_uniform", "uniform_weight", uniform_weight, above=0.0, at_least=True)
     alpha = validate.setting("align_uniform", "alpha", alpha, above=0.0)
     t = validate.setting("align_uniform", "t", t, above=0.0)
+    validate.setting("align_uniform", "eps", eps, above=0.0)
     if a.shape[0] < 2:
         raise ValueError(f"align_uniform: one row makes no pair; expected at least 2 rows, got shape {tuple(a.shape)}.")
     spheres = None

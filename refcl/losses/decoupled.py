@@ -18,7 +18,6 @@ from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
 from refcl.reweighting import UnevennessCache, unevenness_backward, unevenness_forward
 
 POOLS = ("together", "by_view")
-VIEWS = ("mean", "sum")
 NORMALIZERS = ("mean", "sum")
 
 
@@ -227,7 +226,7 @@ def dcl_forward(
     temperature: Any = 0.1,
     *,
     negatives: str = "together",
-    views: str = "mean",
+    add_views: bool = False,
     ignore: Array | None = None,
     reduction: str = "mean",
     normalize: bool = True,
@@ -244,9 +243,8 @@ def dcl_forward(
     negatives : str
         "together": the logarithm of one sum over both views. "by_view": the logarithms of a sum over each view, added,
         as in the code of lightly.
-    views : str
-        "mean" over the 2N anchors, or the "sum" of the two views' means, twice as much, as in R. Nakhli's code. It
-        concerns the reduction "mean" only.
+    add_views : bool
+        True: the mean is that over a's anchors plus that over b's, as in R. Nakhli's code: twice the mean over all.
     ignore : (2N, 2N) array of booleans, optional
         True where a candidate is neither positive nor negative, a's rows before b's. Self is always left out.
     reduction : str
@@ -286,8 +284,8 @@ def dcl_forward(
     >>> bool(abs(dcl(a, a, 0.5)[0] - (np.log(4.0) - 2.0)) < 1e-15)
     True
     """
-    temperature = check_views("dcl", a, b, temperature, ignore=ignore, reduction=reduction)
-    scale = _check_conventions("dcl", negatives, views, reduction)
+    temperature = check_views("dcl", a, b, temperature, ignore=ignore, reduction=reduction, eps=eps)
+    factor = _check_pools("dcl", negatives, add_views, reduction)
     (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)
     value, walk = decoupled_contrastive_forward(
         s,
@@ -298,14 +296,14 @@ def dcl_forward(
         reduction=reduction,
     )
     xp = validate.floats("dcl", value=(value, "..."))
-    return xp.asarray(scale * value), (stacked, walk, scale)
+    return xp.asarray(factor * value), (stacked, walk, factor)
 
 
 def dcl_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return da, db and dτ: each anchor is pulled to its positive by 1/τ, pushed from each negative by r_k/τ."""
-    stacked, walk, scale = cache
+    stacked, walk, factor = cache
     xp = validate.floats("dcl", dvalue=(dvalue, "..."))
-    ds, dtemperature = decoupled_contrastive_backward(xp.asarray(scale * dvalue), walk)
+    ds, dtemperature = decoupled_contrastive_backward(xp.asarray(factor * dvalue), walk)
     return *stack_backward(ds, stacked), dtemperature
 
 
@@ -318,7 +316,7 @@ def dclw_forward(
     detach: bool = False,
     normalizer: str = "mean",
     negatives: str = "together",
-    views: str = "mean",
+    add_views: bool = False,
     ignore: Array | None = None,
     reduction: str = "mean",
     normalize: bool = True,
@@ -342,9 +340,8 @@ def dclw_forward(
     negatives : str
         "together": the logarithm of one sum over both views. "by_view": the logarithms of a sum over each view, added,
         as in the code of lightly.
-    views : str
-        "mean" over the 2N anchors, or the "sum" of the two views' means, twice as much, as in Nakhli's code. It
-        concerns the reduction "mean" only.
+    add_views : bool
+        True: the mean is that over a's anchors plus that over b's, as in Nakhli's code: twice the mean over all.
     ignore : (2N, 2N) array of booleans, optional
         True where a candidate is neither positive nor negative, a's rows before b's. Self is always left out.
     reduction : str
@@ -382,8 +379,8 @@ def dclw_forward(
     >>> bool(dclw(a, a, 0.5)[0] == dcl(a, a, 0.5)[0])
     True
     """
-    temperature = check_views("dclw", a, b, temperature, ignore=ignore, reduction=reduction)
-    scale = _check_conventions("dclw", negatives, views, reduction)
+    temperature = check_views("dclw", a, b, temperature, ignore=ignore, reduction=reduction, eps=eps)
+    factor = _check_pools("dclw", negatives, add_views, reduction)
     validate.setting("dclw", "sigma", sigma, above=0.0)
     validate.choice("dclw", "normalizer", normalizer, NORMALIZERS)
     (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)
@@ -400,14 +397,14 @@ def dclw_forward(
         reduction=reduction,
     )
     xp = validate.floats("dclw", value=(value, "..."))
-    return xp.asarray(scale * value), (stacked, walk, scale)
+    return xp.asarray(factor * value), (stacked, walk, factor)
 
 
 def dclw_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return da, db and dτ: as for DCL, with the pull to the positive weighed."""
-    stacked, walk, scale = cache
+    stacked, walk, factor = cache
     xp = validate.floats("dclw", dvalue=(dvalue, "..."))
-    ds, dtemperature = weighted_decoupled_contrastive_backward(xp.asarray(scale * dvalue), walk)
+    ds, dtemperature = weighted_decoupled_contrastive_backward(xp.asarray(factor * dvalue), walk)
     return *stack_backward(ds, stacked), dtemperature
 
 
@@ -442,11 +439,10 @@ def _pools_backward(
     return ds_pos, ds_neg, xp.asarray(dtemperature)
 
 
-def _check_conventions(name: str, negatives: str, views: str, reduction: str) -> int:
-    """Check the settings that tell the codes apart, and return the factor of the value."""
+def _check_pools(name: str, negatives: str, add_views: bool, reduction: str) -> float:
+    """Check how the negatives are pooled, and return the factor of the value."""
     validate.choice(name, "negatives", negatives, POOLS)
-    validate.choice(name, "views", views, VIEWS)
-    return 2 if views == "sum" and reduction == "mean" else 1
+    return 2.0 if add_views and reduction == "mean" else 1.0
 
 
 decoupled_contrastive = Pair(decoupled_contrastive_forward, decoupled_contrastive_backward)

@@ -161,8 +161,8 @@ def macl_forward(
 
     Returns
     -------
-    loss : () array, or (2N,) array where the reduction is "none"
-        In nats, > 1 and tending to 1 where the positive dominates; a's anchors before b's. (N,) for "other_view".
+    loss : () array, or (2N,) array where the reduction is "none", (N,) array for "other_view"
+        In nats, > 1 and tending to 1 where the positive dominates; a's anchors before b's.
     cache : tuple
         What the backward reads; the pair returns the gradients da (N, D), db (N, D) and dtemperature () instead.
 
@@ -193,10 +193,11 @@ def macl_forward(
     positive, cross = None, candidates == "other_view"
     if cross:
         validate.floats("macl", a=(a, "N D"), b=(b, "N D"))
+        validate.setting("macl", "eps", eps, above=0.0)
         s, stacked = compare_forward(a, b, normalize=normalize, eps=eps)  # (N, N)
         temperature = check_similarities("macl", s, temperature, positive=None, ignore=ignore, reduction=reduction)
     else:
-        temperature = check_views("macl", a, b, temperature, ignore=ignore, reduction=reduction)
+        temperature = check_views("macl", a, b, temperature, ignore=ignore, reduction=reduction, eps=eps)
         (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)  # (2N, 2N)
         positive, ignore = roles.positive, roles.ignore
     value, walk = model_aware_contrastive_forward(

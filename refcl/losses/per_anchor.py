@@ -249,6 +249,7 @@ def fixed_entropy_forward(
     check_roles("fixed_entropy", query, key.shape[0], positive=positive, ignore=ignore)
     validate.reduction("fixed_entropy", reduction)
     entropy = validate.setting("fixed_entropy", "entropy", entropy, above=0.0)
+    validate.setting("fixed_entropy", "eps", eps, above=0.0)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = fixed_entropy_contrastive_forward(
         s, entropy=entropy, detach=detach, positive=positive, ignore=ignore, reduction=reduction

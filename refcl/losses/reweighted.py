@@ -17,7 +17,6 @@ from refcl.pooling import SoftMaximumCache
 from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
 from refcl.reweighting import (
     DebiasCache,
-    class_prior,
     debias_backward,
     debias_forward,
     reweighted_soft_maximum_backward,
@@ -123,7 +122,9 @@ def reweighted_contrastive_backward(dvalue: Array, cache: ReweightedCache) -> tu
     dgap = softplus_backward(reduce_backward(dvalue, cache.reduced), cache.penalty)
     dpooled, ds_floor, dtemperature_floor = debias_backward(dgap, cache.debias)
     ds_pos, ds_neg, dtemperature = reweighted_soft_maximum_backward(dpooled, cache.pool)
-    return pairing_backward(ds_pos + ds_floor, ds_neg, cache.pairing), dtemperature + dtemperature_floor
+    xp = validate.floats("reweighted_contrastive", dtemperature=(dtemperature, ""))
+    ds = pairing_backward(ds_pos + ds_floor, ds_neg, cache.pairing)
+    return ds, xp.asarray(dtemperature + dtemperature_floor)
 
 
 def debiased_forward(
@@ -186,7 +187,7 @@ def debiased_forward(
     >>> bool(debiased(a, b, 0.5, tau_plus=0.0)[0] == nt_xent(a, b, 0.5)[0])
     True
     """
-    temperature = check_views("debiased", a, b, temperature, ignore=ignore, reduction=reduction)
+    temperature = check_views("debiased", a, b, temperature, ignore=ignore, reduction=reduction, eps=eps)
     tau_plus, _ = _check("debiased", tau_plus, 0.0)
     (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)
     value, walk = reweighted_contrastive_forward(
@@ -268,7 +269,7 @@ def hcl_forward(
     >>> bool(hcl(a, b, 0.5, tau_plus=0.1, beta=0.0)[0] == debiased(a, b, 0.5, tau_plus=0.1)[0])
     True
     """
-    temperature = check_views("hcl", a, b, temperature, ignore=ignore, reduction=reduction)
+    temperature = check_views("hcl", a, b, temperature, ignore=ignore, reduction=reduction, eps=eps)
     tau_plus, beta = _check("hcl", tau_plus, beta)
     (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)
     value, walk = reweighted_contrastive_forward(
@@ -290,7 +291,7 @@ def hcl_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
 
 
 def _check(name: str, tau_plus: float, beta: float) -> tuple[float, float]:
-    return class_prior(name, tau_plus), validate.setting(name, "beta", beta, above=0.0, at_least=True)
+    return validate.share(name, "tau_plus", tau_plus), validate.setting(name, "beta", beta, above=0.0, at_least=True)
 
 
 reweighted_contrastive = Pair(reweighted_contrastive_forward, reweighted_contrastive_backward)

@@ -233,6 +233,7 @@ def sup_con_forward(
     if ignore is not None:
         validate.companion("sup_con", "ignore", ignore, kind="boolean", shape=(n, n), like=z)
     temperature, base_temperature = _check("sup_con", z, temperature, form, no_positive, base_temperature, reduction)
+    validate.setting("sup_con", "eps", eps, above=0.0)
     row = arange(n, like=z)  # (N,)
     itself = row[:, None] == row[None, :]  # (N, N)
     s, compared = compare_forward(z, z, normalize=normalize, eps=eps)

@@ -41,13 +41,16 @@ def stack_backward(ds: Array, cache: CompareCache) -> tuple[Array, Array]:
     return dz[:n, :], dz[n:, :]
 
 
-def check_views(name: str, a: Array, b: Array, temperature: Any, *, ignore: Array | None, reduction: str) -> Array:
+def check_views(
+    name: str, a: Array, b: Array, temperature: Any, *, ignore: Array | None, reduction: str, eps: float
+) -> Array:
     """Check what every loss of two views takes, and return τ."""
     validate.floats(name, a=(a, "N D"), b=(b, "N D"))
     rows = 2 * a.shape[0]
     if ignore is not None:
         validate.companion(name, "ignore", ignore, kind="boolean", shape=(rows, rows), like=a)
     validate.reduction(name, reduction)
+    validate.setting(name, "eps", eps, above=0.0)
     return validate.scalar(name, "temperature", temperature, like=a, positive=True)
 
 
