@@ -69,6 +69,11 @@ def ones(shape: tuple[int, ...], *, like: Array) -> Array:
     return namespace(like).ones(shape, dtype=like.dtype, **_device(like))
 
 
+def zeros(shape: tuple[int, ...], *, like: Array) -> Array:
+    """Return zeros of the dtype and device of ``like``."""
+    return namespace(like).zeros(shape, dtype=like.dtype, **_device(like))
+
+
 def to_host(x: Array) -> Any:
     """Return an array's numbers as a NumPy array. It waits for the device: never called on the walk."""
     library = library_of(x)

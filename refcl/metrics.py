@@ -143,7 +143,7 @@ def uniformity_forward(z: Array, *, t: float = 2.0) -> tuple[Array, UniformityCa
     total = xp.sum(e)  # () at least 2
     count = n * (n - 1)
     less = xp.sum(xp.where(pairs, xp.expm1(xp.where(pairs, x, zero)), zero)) / count  # () mean of exp(x), less 1
-    near = less > -0.5
+    near = less > -0.5  # else 1 + less has lost digits that the sum of exponentials still has
     value = xp.where(near, xp.log1p(xp.where(near, less, zero)), top + xp.log(total / count))
     return xp.asarray(value), UniformityCache(centred, e / total, t)
 
@@ -242,7 +242,7 @@ def tolerance(z: Array, labels: Array, *, normalized: bool = True, self_pairs: b
     >>> import numpy as np
     >>> from refcl.metrics import tolerance
     >>> z = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    >>> tolerance(z, np.array([0, 0, 1])).round(6)
+    >>> round(float(tolerance(z, np.array([0, 0, 1]))), 6)
     0.6
     """
     xp = validate.floats("tolerance", z=(z, "N D"))

@@ -261,14 +261,9 @@ def _specs() -> Iterator[tuple[Any, str, Builder]]:
         yield pair, "as-they-are", two_sided(number, stacked=stacked, normalize=False)
 
     for alpha in (2.0, 1.5):
-        yield (
-            metrics.alignment,
-            f"{alpha}",
-            lambda rng, z, a=alpha: ((rows(rng, z.n, z.d), rows(rng, z.n, z.d)), {"alpha": a}),
-        )
+        yield metrics.alignment, f"{alpha}", build_views(alpha)
     for t in (2.0, 0.3):
-        # One row makes no pair: two at least.
-        yield metrics.uniformity, f"{t}", lambda rng, z, t=t: ((rows(rng, max(z.n, 2), z.d) / 3,), {"t": t})
+        yield metrics.uniformity, f"{t}", build_embeddings(t)
 
 
 def _function_specs() -> Iterator[tuple[Any, str, Builder]]:
@@ -276,9 +271,9 @@ def _function_specs() -> Iterator[tuple[Any, str, Builder]]:
         yield function, "diagonal", on_similarities(scalar(0.2))
         yield function, "roles", on_similarities(scalar(0.3), roles=roles)
         yield function, "hardest", on_similarities(scalar(0.3), roles=roles, hardest=0.4)
-    for function in (hardness.small_temperature_bound, hardness.large_temperature_form):
-        yield function, "diagonal", on_similarities(scalar(0.2))
-        yield function, "roles", on_similarities(scalar(0.3), roles=roles)
+    for limit in (hardness.small_temperature_bound, hardness.large_temperature_form):
+        yield limit, "diagonal", on_similarities(scalar(0.2))
+        yield limit, "roles", on_similarities(scalar(0.3), roles=roles)
     yield hardness.temperature_for_entropy, "diagonal", on_similarities(0.9)
     yield hardness.balance, "diagonal", build_similarities()
     yield hardness.balance, "positive", build_similarities(roles=lambda rng, n, m: {"positive": rng.integers(0, m, n)})
@@ -289,6 +284,15 @@ def _function_specs() -> Iterator[tuple[Any, str, Builder]]:
     yield metrics.local_separation, "roles", build_similarities(nearest=1, roles=roles)
     for hardest in (0.4, 2):
         yield pooling.hardest_negatives, f"{hardest}", build_hardest(hardest)
+
+
+def build_views(alpha: float) -> Builder:
+    return lambda rng, z: ((rows(rng, z.n, z.d), rows(rng, z.n, z.d)), {"alpha": alpha})
+
+
+def build_embeddings(t: float) -> Builder:
+    # One row makes no pair: two at least.
+    return lambda rng, z: ((rows(rng, max(z.n, 2), z.d) / 3,), {"t": t})
 
 
 def build_labelled(normalized: bool, self_pairs: bool) -> Builder:

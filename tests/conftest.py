@@ -1,8 +1,11 @@
-"""Fixtures: the backends, and hypothesis made repeatable."""
+"""Fixtures: the backends; hypothesis made repeatable, and mpmath at 50 digits."""
 
 import pytest
 from backends import BACKENDS, Backend, backend_named, ban_host_reads
 from hypothesis import HealthCheck, settings
+from mpmath import mp
+
+mp.dps = 50
 
 settings.register_profile(
     "repeatable",

@@ -44,17 +44,25 @@ def gradient(function: Function, inputs: Any, *, step: float) -> Any:
     return map_leaves(lambda _: next(filled), zeros)
 
 
-def check_gradient(got: Any, function: Function, inputs: tuple[Any, ...], *, step: float) -> None:
+def noise(function: Function, inputs: Any, *, step: float) -> float:
+    """Return how far an entry of the differences may be off for the rounding of the function alone."""
+    return float(200 * np.finfo(np.float64).eps * max(1.0, abs(function(inputs))) / step)
+
+
+def check_against(got: tuple[Any, ...], numeric: tuple[Any, ...], rounding: float) -> None:
     """Check the gradient by each input: relative to its norm, but for the noise of the differences.
 
     An error of a part in 10⁸ is found, a gradient of zeros never passes for one that is not zero.
     """
-    noise = 200 * np.finfo(np.float64).eps * max(1.0, abs(function(inputs))) / step
-    numeric = gradient(function, inputs, step=step)
     assert len(got) == len(numeric)
     for position, (mine, reference) in enumerate(zip(got, numeric, strict=True)):
         error = float(np.linalg.norm(flat(mine) - flat(reference)))
-        allowed = 1e-8 * float(np.linalg.norm(flat(reference))) + noise * flat(reference).size ** 0.5
+        allowed = 1e-8 * float(np.linalg.norm(flat(reference))) + rounding * flat(reference).size ** 0.5
         assert error <= allowed, (
             f"gradient {position} is off by {error:.3g}, allowed {allowed:.3g}:\n{mine}\nby differences\n{reference}"
         )
+
+
+def check_gradient(got: tuple[Any, ...], function: Function, inputs: tuple[Any, ...], *, step: float) -> None:
+    """Check gradients against differences."""
+    check_against(got, gradient(function, inputs, step=step), noise(function, inputs, step=step))

@@ -342,7 +342,7 @@ def large_temperature_form(s: Matrix, temperature: float, *, positive: Any = Non
 
 
 def alignment(a: Matrix, b: Matrix, *, alpha: float = 2.0) -> float:
-    return sum(math.dist(a_i, b_i) ** alpha for a_i, b_i in zip(a, b, strict=True)) / len(a)
+    return math.fsum(math.dist(a_i, b_i) ** alpha for a_i, b_i in zip(a, b, strict=True)) / len(a)
 
 
 def uniformity(z: Matrix, *, t: float = 2.0) -> float:

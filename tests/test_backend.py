@@ -1,6 +1,7 @@
 """Which library is this, and arrays born beside others."""
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_cupy_is_not_imported_to_look_for_it(monkeypatch: pytest.MonkeyPatch) ->
     assert "cupy" not in sys.modules
 
 
-READS = {
+READS: dict[str, Callable[[Any], Any]] = {
     "float(x)": lambda x: float(x[0]),
     "int(x)": lambda x: int(x[0]),
     "bool(x)": lambda x: bool(x[0] > 0),

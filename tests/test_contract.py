@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import oracle_descendants
 import oracle_loops
 import pytest
 from backends import EPS, NUMPY, Backend, backend_named, check_near, check_same_bits, flat, leaves, map_leaves
+from calls import backward, forward, given, run, settings_on, upstream_for, weighed
 from cases import (
     FUNCTION_CASES,
     LARGE,
@@ -27,59 +27,11 @@ from cases import (
 from differences import along, check_gradient
 
 import refcl
-from refcl.pairing import PairingCache
 from refcl.reduce import ReduceCache
 
 every_pair_case = pytest.mark.parametrize("case", PAIR_CASES, ids=named)
 every_function_case = pytest.mark.parametrize("case", FUNCTION_CASES, ids=named)
 every_pair = pytest.mark.parametrize("name", sorted(core_pairs()))
-
-
-def settings_on(case: Case, backend: Backend) -> dict[str, Any]:
-    return {name: backend.arrays(value) for name, value in case.settings.items()}
-
-
-def forward(case: Case, inputs: Any, backend: Backend = NUMPY) -> tuple[Any, Any]:
-    return case.function.forward(*inputs, **settings_on(case, backend))  # type: ignore[no-any-return]
-
-
-def upstream_for(value: Any, name: str) -> Any:
-    """Draw upstream gradients, all of another size, for a value on the host."""
-    rng = np.random.default_rng(len(name))
-    return map_leaves(lambda y: np.array(rng.uniform(0.5, 1.5, np.shape(y)) * rng.choice([-1, 1], np.shape(y))), value)
-
-
-def backward(case: Case, upstream: Any, cache: Any) -> tuple[Any, ...]:
-    """Return the gradients as a tuple with one entry a positional argument."""
-    grads = case.function.backward(*(upstream if isinstance(upstream, tuple) else (upstream,)), cache)
-    return grads if len(case.function.arguments) > 1 else (grads,)
-
-
-def weighed(case: Case, upstream: Any) -> Any:
-    """Return the function of the inputs that were given whose gradient the backward is: ⟨upstream, value⟩."""
-
-    def function(given: Any) -> float:
-        rest = iter(given)
-        inputs = [None if x is None else next(rest) for x in case.inputs]
-        value, cache = forward(case, inputs)
-        if isinstance(cache, PairingCache):  # of s_neg only the entries that count are values of the pairing
-            value = value[0], np.where(cache.negatives, value[1], 0.0)
-        return float(flat(upstream) @ flat(value))
-
-    return function
-
-
-def given(case: Case, grads: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
-    """Return the inputs, or their gradients, of the arguments that were not left out."""
-    of = case.inputs if grads is None else grads
-    return tuple(g for g, x in zip(of, case.inputs, strict=True) if x is not None)
-
-
-def run(case: Case, backend: Backend) -> tuple[Any, tuple[Any, ...], Any]:
-    """Return value, gradients and upstream of a case on a backend, all of them that backend's arrays."""
-    value, cache = forward(case, backend.arrays(case.inputs), backend)
-    upstream = backend.arrays(upstream_for(backend.hosts(value), case.name))
-    return value, backward(case, upstream, cache), upstream
 
 
 def test_every_pair_and_every_function_has_a_case() -> None:
@@ -297,7 +249,7 @@ class Poison:
     def _read(self, *_: Any) -> Any:
         raise PoisonedError
 
-    __bool__ = __eq__ = __ne__ = __lt__ = __gt__ = __le__ = __ge__ = _read  # type: ignore[assignment]
+    __bool__ = __eq__ = __ne__ = __lt__ = __gt__ = __le__ = __ge__ = _read
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _read
     __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __invert__ = __getitem__ = __iter__ = _read
     __hash__ = object.__hash__
@@ -379,109 +331,57 @@ def test_exported_names_exist() -> None:
     assert all(hasattr(refcl.losses, name) for name in refcl.losses.__all__)
 
 
-PUBLIC = {**{name: pair.forward for name, pair in core_pairs().items()}, **core_functions()}
+OF_EMBEDDINGS = {"ignore": None, "reduction": "mean", "normalize": True, "eps": 1e-12}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "info_nce": {
+        "temperature": 0.1,
+        "positive": None,
+        "ignore": None,
+        "reduction": "mean",
+        "normalize": True,
+        "eps": 1e-12,
+    },
+    "nt_xent": {"temperature": 0.5, **OF_EMBEDDINGS},
+    "clip": OF_EMBEDDINGS,
+    "simple_loss": {"weight": None, "positive": None, **OF_EMBEDDINGS},
+    "hard_info_nce": {"temperature": 0.1, "positive": None, **OF_EMBEDDINGS},
+    "hard_simple_loss": {"weight": None, "positive": None, **OF_EMBEDDINGS},
+    "softmax_contrastive": {"positive": None, "ignore": None, "reduction": "mean"},
+    "simple_contrastive": {"weight": None, "reduction": "mean"},
+    "hard_softmax_contrastive": {"positive": None, "ignore": None, "reduction": "mean"},
+    "hard_simple_contrastive": {"weight": None, "reduction": "mean"},
+    "triplet": {"margin": 0.0, "reduction": "mean"},
+    "maximum": {"margin": 0.0},
+    "l2_normalize": {"eps": 1e-12},
+    "batch_norm": {"running": None, "eps": 1e-5},
+    "mlp": {"training": True, "running": None, "eps": 1e-5},
+    "reduce": {"reduction": "mean"},
+    "alignment": {"alpha": 2.0},
+    "uniformity": {"t": 2.0},
+    "uniform_law_uniformity": {"t": 2.0},
+    "tolerance": {"normalized": True, "self_pairs": False},
+    "local_separation": {"nearest": 10, "positive": None, "ignore": None},
+    "relative_penalty": {"positive": None, "ignore": None, "hardest": None},
+    "updated_running": {"momentum": 0.1},
+    "he_init": {"batch_norm": False, "dtype": "float64"},
+}
 
 
-def sections(function: Any) -> dict[str, str]:
-    """Return the sections of a numpydoc docstring by their headings; what comes before them under \"\"."""
-    parts = re.split(r"^(\w[\w ]*)\n-+$", inspect.getdoc(function) or "", flags=re.MULTILINE)
-    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_those_of_the_contract(name: str) -> None:
+    function = core_pairs()[name].forward if name in core_pairs() else core_functions()[name]
+    parameters = inspect.signature(function).parameters
+    assert {argument: parameters[argument].default for argument in DEFAULTS[name]} == DEFAULTS[name]
 
 
-NUMPYDOC = ["Parameters", "Returns", "Raises", "Notes", "References", "Examples"]
-
-
-@pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_docstrings_have_their_sections(name: str) -> None:
-    found = sections(PUBLIC[name])
-    headings = [heading for heading in found if heading]
-    assert headings == [heading for heading in NUMPYDOC if heading in found], "unknown sections, or in another order"
-    assert found[""].strip().splitlines()[0].endswith((".", ":", "?")), "one line of summary first"
-    assert ">>>" in found["Examples"]
-    if name != "initial_running":  # it says all in one line
-        assert "Returns" in found
-
-
-@pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_docstrings_describe_every_parameter(name: str) -> None:
-    if name == "initial_running":
-        pytest.skip("it says all in one line")
-    described = [entry for names, _, _ in entries(sections(PUBLIC[name])["Parameters"]) for entry in names]
-    assert described == list(inspect.signature(PUBLIC[name]).parameters)
-
-
-def entries(section: str) -> list[tuple[list[str], str, str]]:
-    """Return (names, type, description) of each entry of a section Parameters or Returns."""
-    found = re.findall(r"^(\w[\w, ]*?) : (.+)\n((?:    .*\n?|\n)*)", section, flags=re.MULTILINE)
-    return [(names.split(", "), kind, text) for names, kind, text in found]
-
-
-SHAPE = re.compile(r"\(([^()]*)\)")
-
-
-def agrees(written: str, shape: tuple[int, ...], sizes: dict[str, int]) -> bool:
-    """Tell whether a written shape, such as \"N, M\" or \"2N, D\", is an array's; letters not seen yet are learnt."""
-    if written == "...":
-        return True
-    words = [word.strip() for word in written.split(",") if word.strip()]
-    if len(words) != len(shape):
-        return False
-    for word, size in zip(words, shape, strict=True):
-        factor, letter = re.fullmatch(r"(\d*)(\w*)", word).groups()  # type: ignore[union-attr]
-        if not letter:
-            fits = int(factor) == size
-        elif not factor:
-            fits = sizes.setdefault(letter, size) == size
-        else:
-            fits = int(factor) * sizes[letter] == size
-        if not fits:
-            return False
-    return True
-
-
-def check_written(kind: str, shape: tuple[int, ...], sizes: dict[str, int], what: str) -> None:
-    """Check an array's shape against a type slot: one of the shapes that it names must fit."""
-    written = SHAPE.findall(kind)
-    assert written, f"{what}: no shape in {kind!r}"
-    trials = [dict(sizes) for _ in written]
-    fitting = [trial for text, trial in zip(written, trials, strict=True) if agrees(text, shape, trial)]
-    assert fitting, f"{what} is documented as {kind!r}; got {shape} with {sizes}"
-    sizes.update(fitting[0])
-
-
-@pytest.mark.parametrize("case", PAIR_CASES + FUNCTION_CASES, ids=named)
-def test_documented_shapes_are_those_of_calls(case: Case) -> None:
-    is_pair = case.function.__name__ in core_pairs()
-    function = case.function.forward if is_pair else case.function
-    documented = sections(function)
-    names = list(inspect.signature(function).parameters)
-    passed = {**dict(zip(names, case.inputs, strict=False)), **case.settings}
-    sizes = {"nearest": case.settings["nearest"]} if "nearest" in case.settings else {}
-    checked = 0
-    for parameters, kind, _ in entries(documented["Parameters"]):
-        for name in parameters:
-            if isinstance(passed.get(name), np.ndarray) and "As in" not in kind and SHAPE.search(kind):
-                check_written(kind, passed[name].shape, sizes, name)
-                checked += 1
-    value = forward(case, case.inputs)[0] if is_pair else function(*case.inputs, **case.settings)
-    many = ("cache", "bound", "separation")  # not one array each
-    returned = [entry for entry in entries(documented["Returns"]) if entry[0][0] not in many]
-    for y, (y_names, kind, _) in zip(leaves(value), returned, strict=False):
-        check_written(kind, y.shape, sizes, y_names[0])
-        checked += 1
-    if is_pair:
-        checked += check_documented_gradients(case, documented["Returns"], sizes)
-    assert checked >= (2 if is_pair else 1)
-
-
-def check_documented_gradients(case: Case, returns: str, sizes: dict[str, int]) -> int:
-    """Check shapes that the docstring gives to gradients, and tell how many there were."""
-    grads = dict(zip(case.function.Grads._fields, run(case, NUMPY)[1], strict=True))
-    written = re.findall(r"\b(d\w+) \(([^()]*)\)", returns)
-    assert not written or [name for name, _ in written] == list(grads)
-    for name, shape in written:
-        check_written(f"({shape})", grads[name].shape, sizes, name)
-    return len(written)
+@every_pair
+def test_what_has_a_gradient_is_positional_and_the_rest_is_keyword_only(name: str) -> None:
+    pair = core_pairs()[name]
+    kinds = {p.name: p.kind for p in inspect.signature(pair.forward).parameters.values()}
+    keyword_only = {argument for argument, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY}
+    assert set(kinds) - keyword_only == set(pair.arguments)
+    assert keyword_only == set(pair.settings)
+    assert not keyword_only & {"s", "query", "key", "temperature", "weight", "log_scale"}
 
 
 def test_float32_never_becomes_float64_behind_the_scenes() -> None:

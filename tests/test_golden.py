@@ -47,7 +47,7 @@ def relative_bound(case: dict[str, Any], eps: float) -> float:
     inputs, temperature = [numbers(x) for x in case["inputs"]], temperature_of(case)
     if len(inputs) == 1:
         return 4 * eps * (1 + float(np.max(np.ptp(inputs[0], axis=1))) / temperature)
-    return 4 * eps * (1 + 2 / temperature) + inputs[0].shape[1] * eps / temperature
+    return 4 * eps * (1 + 2 / temperature) + float(inputs[0].shape[1]) * eps / temperature
 
 
 def floor(case: dict[str, Any]) -> float:

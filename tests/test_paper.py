@@ -263,7 +263,7 @@ UNIFORM_LAW = {
 
 
 @pytest.mark.parametrize(("dimension", "t"), UNIFORM_LAW)
-def test_uniformity_of_the_uniform_law(dimension: int, t: float) -> None:
+def test_uniformity_of_the_uniform_law(dimension: int, t: int) -> None:
     assert abs(metrics.uniform_law_uniformity(dimension, t=t) - UNIFORM_LAW[dimension, t]) < 6e-7
 
 

@@ -101,7 +101,7 @@ def on_similarities(loss: str, kind: str, number: float | None, **settings: Any)
         margin = mpf(settings["margin"])
         return case(loss, [s], None, lambda x, _: triplet_value(x[0], margin, who), **settings)
     if "softmax" in loss:
-        return case(loss, [s], number, lambda x, tau: softmax_value(x[0], tau, who), **settings)  # type: ignore[arg-type]
+        return case(loss, [s], number, lambda x, tau: softmax_value(x[0], tau, who), **settings)
     return case(loss, [s], number, lambda x, weight: simple_value(x[0], weight, who), **settings)
 
 
@@ -116,7 +116,7 @@ def on_embeddings(loss: str, kind: str, number: float | None, **settings: Any) -
     if "hardest" in settings:
         who = hardest_of(cosines(exact(query.tolist()), exact(key.tolist())), who, settings["hardest"])
     if "nce" in loss:
-        return case(loss, [query, key], number, lambda x, tau: softmax_value(cosines(*x), tau, who), **settings)  # type: ignore[arg-type]
+        return case(loss, [query, key], number, lambda x, tau: softmax_value(cosines(*x), tau, who), **settings)
     return case(loss, [query, key], number, lambda x, weight: simple_value(cosines(*x), weight, who), **settings)
 
 
@@ -129,9 +129,10 @@ def two_sided(loss: str, kind: str, number: float) -> dict[str, Any]:
     if loss == "nt_xent":
         itself = [[i == k for k in range(2 * n)] for i in range(2 * n)]
         who = everyone(2 * n, 2 * n, [(i + n) % (2 * n) for i in range(2 * n)], itself)
-        return case(loss, [a, b], number, lambda x, tau: softmax_value(cosines(x[0] + x[1], x[0] + x[1]), tau, who))  # type: ignore[arg-type]
+        return case(loss, [a, b], number, lambda x, tau: softmax_value(cosines(x[0] + x[1], x[0] + x[1]), tau, who))
 
     def clip(x: list[Matrix], log_scale: mpf | None) -> mpf:
+        assert log_scale is not None
         tau = mp.exp(-log_scale)
         both = softmax_value(cosines(*x), tau, everyone(n, n)) + softmax_value(cosines(x[1], x[0]), tau, everyone(n, n))
         return both / 2
