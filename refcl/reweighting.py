@@ -245,7 +245,7 @@ def unevenness_forward(s_pos: Array, *, sigma: float = 0.5, mass: float | None =
         mass = validate.setting("unevenness", "mass", mass, above=0.0)
         return mass * share - 1, UnevennessCache(share, mass, sigma)
     less = xp.expm1(below)  # (N,)
-    return (less - xp.mean(less)) / xp.mean(e), UnevennessCache(share, float(s_pos.shape[0]), sigma)
+    return (less - xp.mean(less)) / xp.mean(e), UnevennessCache(share, s_pos.shape[0], sigma)
 
 
 def unevenness_backward(dshortfall: Array, cache: UnevennessCache) -> Array:

@@ -37,11 +37,12 @@ def off_diagonal(s: Any) -> Any:
     return s[~np.eye(*s.shape, dtype=bool)].reshape(s.shape[0], -1)
 
 
+def check_frozen(grads: Any, frozen: Callable[[Any], float], s: Any) -> None:
+    check_gradient(tuple(grads), frozen, (s, np.array(TAU)), step=3e-4)
+
+
 class TestWhatIsDetachedIsAConstant:
     """The gradient is that of the loss with what is detached frozen where it stands."""
-
-    def check(self, grads: Any, frozen: Callable[[Any], float], s: Any) -> None:
-        check_gradient(tuple(grads), frozen, (s, np.array(TAU)), step=3e-4)
 
     def test_the_weights_of_dclw(self) -> None:
         s = similarities()
@@ -52,7 +53,7 @@ class TestWhatIsDetachedIsAConstant:
         def frozen(at: Any) -> float:
             return float(np.sum(lse(off_diagonal(at[0]) / at[1]) - weight * np.diag(at[0]) / at[1]))
 
-        self.check(grads, frozen, s)
+        check_frozen(grads, frozen, s)
 
     @pytest.mark.parametrize("tau_plus", [0.0, 0.1])
     def test_the_weights_of_hcl(self, tau_plus: float) -> None:
@@ -67,7 +68,7 @@ class TestWhatIsDetachedIsAConstant:
             floor = (M - 1) * np.exp(-(1 + np.diag(at[0])) / at[1]) if tau_plus else 0.0
             return float(np.sum(np.log1p(np.maximum(estimate, floor))))
 
-        self.check(grads, frozen, s)
+        check_frozen(grads, frozen, s)
 
     def test_the_weights_and_the_temperature_of_macl(self) -> None:
         s = similarities()
@@ -79,7 +80,7 @@ class TestWhatIsDetachedIsAConstant:
             return np.log1p(np.sum(np.exp((off_diagonal(at[0]) - np.diag(at[0])[:, None]) / tau), axis=1))
 
         weight = 1 / (1 - np.exp(-charges((s, TAU))))
-        self.check(grads, lambda at: float(weight @ charges(at)), s)
+        check_frozen(grads, lambda at: float(weight @ charges(at)), s)
 
     def test_the_temperatures_of_a_fixed_entropy(self) -> None:
         s = similarities()
@@ -248,6 +249,24 @@ class TestCorners:
         for call in calls:
             (value, grads), (same, others) = call(filled), call(s)
             check_same_bits((value, tuple(grads)), (same, tuple(others)))
+
+    def test_a_similarity_of_minus_infinity_counts_for_nothing(self) -> None:
+        s, ignore = similarities(), np.zeros((N, M), dtype=bool)
+        ignore[:, -1] = True
+        infinite = np.where(ignore, -np.inf, s)
+        positives = np.eye(N, M, dtype=bool)
+        calls: list[Callable[..., Any]] = [
+            lambda x, **more: refcl.supervised_contrastive(x, TAU, positives=positives, **more),
+            lambda x, **more: refcl.weighted_decoupled_contrastive(x, TAU, **more),
+            lambda x, **more: refcl.reweighted_contrastive(x, TAU, tau_plus=0.1, **more),
+            lambda x, **more: refcl.reweighted_contrastive(x, TAU, tau_plus=0.1, beta=1.0, **more),
+            lambda x, **more: refcl.model_aware_contrastive(x, TAU, detach=False, **more),
+            lambda x, **more: refcl.per_anchor_contrastive(x, np.linspace(0.1, 0.5, N), **more),
+            lambda x, **more: (refcl.hessian_vector_product(x, s, TAU, **more), ()),
+        ]
+        for call in calls:
+            (value, grads), (same, others) = call(infinite), call(s, ignore=ignore)
+            check_near((value, tuple(grads)), (same, tuple(others)), rtol=0.0)
 
     def test_an_empty_second_pool_silences_its_anchor(self) -> None:
         s, apart = similarities(), np.zeros((N, M), dtype=bool)

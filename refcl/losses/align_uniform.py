@@ -7,7 +7,7 @@ Out: a loss and the gradient of both. No pairing, no pool: positives are drawn t
 from typing import NamedTuple
 
 from refcl import validate
-from refcl.backend import Array
+from refcl.backend import Array, namespace
 from refcl.metrics import (
     AlignmentCache,
     UniformityCache,
@@ -116,7 +116,7 @@ def align_uniform_forward(
 def align_uniform_backward(dvalue: Array, cache: AlignUniformCache) -> tuple[Array, Array]:
     """Return da and db: each term's own way back, then the sphere's."""
     align_weight, uniform_weight = cache.weights
-    xp = validate.floats("align_uniform", dvalue=(dvalue, ""))
+    xp = namespace(dvalue)
     to_alignment, to_uniformity = xp.asarray(align_weight * dvalue), xp.asarray(uniform_weight * dvalue)  # ()
     uniformity_a, uniformity_b = cache.uniformity
     da, db = alignment_backward(to_alignment, cache.alignment)

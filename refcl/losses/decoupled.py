@@ -8,7 +8,7 @@ less for doing well. DCLW also weighs what pulls the positives.
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, Namespace, constant
+from refcl.backend import Array, constant, namespace
 from refcl.losses.two_views import check_similarities, check_views, stack_backward, stack_forward
 from refcl.pair import Pair
 from refcl.pairing import PairingCache, pairing_backward, pairing_forward
@@ -93,8 +93,7 @@ def decoupled_contrastive_forward(
     if apart is not None:
         validate.companion("decoupled_contrastive", "apart", apart, kind="boolean", shape=s.shape, like=s)
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    xp = validate.floats("decoupled_contrastive", s=(s, "N M"))
-    gap, pool, second, counted = _pools_forward(xp, s_pos, s_neg, temperature, pairing.negatives, apart)
+    gap, pool, second, counted = _pools_forward(s_pos, s_neg, temperature, pairing.negatives, apart)
     loss, _ = identity_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
     return value, DecoupledCache(pairing, pool, second, counted, reduced)
@@ -193,8 +192,8 @@ def weighted_decoupled_contrastive_forward(
     if apart is not None:
         validate.companion(name, "apart", apart, kind="boolean", shape=s.shape, like=s)
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    xp = validate.floats(name, s=(s, "N M"))
-    gap, pool, second, counted = _pools_forward(xp, s_pos, s_neg, temperature, pairing.negatives, apart)
+    xp = namespace(s)
+    gap, pool, second, counted = _pools_forward(s_pos, s_neg, temperature, pairing.negatives, apart)
     shortfall, weighting = unevenness_forward(s_pos, sigma=sigma, mass=mass)
     slack = xp.where(counted, shortfall * s_pos / temperature, constant(0.0, like=s))  # (N,)
     loss, _ = identity_forward(gap + slack)
@@ -209,7 +208,7 @@ def weighted_decoupled_contrastive_backward(dvalue: Array, cache: WeightedDecoup
     (1 − w) s⁺/τ is a product: its halves send dloss (1 − w)/τ to s⁺ and dloss s⁺/τ to 1 − w.
     """
     walk, s_pos, shortfall, weighting, temperature = cache
-    xp = validate.floats("weighted_decoupled_contrastive", s_pos=(s_pos, "N"), shortfall=(shortfall, "N"))
+    xp = namespace(s_pos)
     dloss = identity_backward(reduce_backward(dvalue, walk.reduced), None)
     ds_pos, ds_neg, dtemperature = _pools_backward(dloss, walk.pool, walk.apart, walk.counted)
     share = xp.where(walk.counted, dloss / temperature, constant(0.0, like=s_pos))  # (N,)
@@ -295,15 +294,13 @@ def dcl_forward(
         apart=roles.own_view if negatives == "by_view" else None,
         reduction=reduction,
     )
-    xp = validate.floats("dcl", value=(value, "..."))
-    return xp.asarray(factor * value), (stacked, walk, factor)
+    return namespace(value).asarray(factor * value), (stacked, walk, factor)
 
 
 def dcl_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return da, db and dτ: each anchor is pulled to its positive by 1/τ, pushed from each negative by r_k/τ."""
     stacked, walk, factor = cache
-    xp = validate.floats("dcl", dvalue=(dvalue, "..."))
-    ds, dtemperature = decoupled_contrastive_backward(xp.asarray(factor * dvalue), walk)
+    ds, dtemperature = decoupled_contrastive_backward(namespace(dvalue).asarray(factor * dvalue), walk)
     return *stack_backward(ds, stacked), dtemperature
 
 
@@ -396,26 +393,24 @@ def dclw_forward(
         apart=roles.own_view if negatives == "by_view" else None,
         reduction=reduction,
     )
-    xp = validate.floats("dclw", value=(value, "..."))
-    return xp.asarray(factor * value), (stacked, walk, factor)
+    return namespace(value).asarray(factor * value), (stacked, walk, factor)
 
 
 def dclw_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return da, db and dτ: as for DCL, with the pull to the positive weighed."""
     stacked, walk, factor = cache
-    xp = validate.floats("dclw", dvalue=(dvalue, "..."))
-    ds, dtemperature = weighted_decoupled_contrastive_backward(xp.asarray(factor * dvalue), walk)
+    ds, dtemperature = weighted_decoupled_contrastive_backward(namespace(dvalue).asarray(factor * dvalue), walk)
     return *stack_backward(ds, stacked), dtemperature
 
 
 def _pools_forward(
-    xp: Namespace, s_pos: Array, s_neg: Array, temperature: Array, negatives: Array, apart: Array | None
+    s_pos: Array, s_neg: Array, temperature: Array, negatives: Array, apart: Array | None
 ) -> tuple[Array, SoftMaximumCache, SoftMaximumCache | None, Array]:
     """Return the gap, 0 where a pool is empty, the one or two pools, and where none is empty.
 
     The first pool is measured from the positive, the second, of which the loss has no positive to take, from 0.
     """
-    zero = constant(0.0, like=s_neg)
+    xp, zero = namespace(s_neg), constant(0.0, like=s_neg)
     near = negatives if apart is None else negatives & ~apart  # (N, M)
     gap, pool = soft_maximum_forward(s_pos, s_neg, temperature, negatives=near)
     counted, second = pool.occupied, None
@@ -430,7 +425,7 @@ def _pools_backward(
     dgap: Array, pool: SoftMaximumCache, second: SoftMaximumCache | None, counted: Array
 ) -> tuple[Array, Array, Array]:
     """Return ds⁺, ds⁻ and dτ: each pool's own way back; only the first pulls the positive."""
-    xp = validate.floats("pools", dgap=(dgap, "N"), relative=(pool.relative, "N M"))
+    xp = namespace(dgap)
     dgap = xp.where(counted, dgap, constant(0.0, like=dgap))
     ds_pos, ds_neg, dtemperature = soft_maximum_backward(dgap, pool)
     if second is not None:

@@ -5,10 +5,11 @@ Out: a loss and its gradient. Two rooms differ from the softmax loss: the temper
 the positives, and the penalty is the softplus over its own slope.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array
+from refcl.backend import Array, namespace
 from refcl.losses.on_embeddings import CompareCache, compare_backward, compare_forward
 from refcl.losses.two_views import check_similarities, check_views, stack_backward, stack_forward
 from refcl.pair import Pair
@@ -99,7 +100,7 @@ def model_aware_contrastive_forward(
     temperature = check_similarities(name, s, temperature, positive=positive, ignore=ignore, reduction=reduction)
     alpha, alignment = _check(name, alpha, alignment)
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    xp = validate.floats(name, s=(s, "N M"))
+    xp = namespace(s)
     growth = xp.asarray(1 + alpha * (xp.mean(s_pos) - alignment))  # ()
     gap, pool = soft_maximum_forward(s_pos, s_neg, xp.asarray(temperature * growth), negatives=pairing.negatives)
     loss, penalty = weighted_softplus_forward(gap, detach=detach)
@@ -115,7 +116,7 @@ def model_aware_contrastive_backward(dvalue: Array, cache: ModelAwareCache) -> t
     if cache.slope is not None:
         # τ = τ₀ (1 + α(mean s⁺ − A₀)): every positive moves it alike
         ds_pos = ds_pos + dtemperature * cache.slope
-    xp = validate.floats("model_aware_contrastive", dtemperature=(dtemperature, ""))
+    xp = namespace(dtemperature)
     return pairing_backward(ds_pos, ds_neg, cache.pairing), xp.asarray(dtemperature * cache.growth)
 
 
@@ -223,7 +224,7 @@ def macl_backward(dvalue: Array, cache: tuple[CompareCache, ModelAwareCache, boo
 
 def _check(name: str, alpha: float, alignment: float) -> tuple[float, float]:
     alpha = validate.setting(name, "alpha", alpha, above=0.0, at_least=True)
-    return alpha, validate.setting(name, "alignment", alignment, above=-float("inf"))
+    return alpha, validate.setting(name, "alignment", alignment, above=-math.inf)
 
 
 model_aware_contrastive = Pair(model_aware_contrastive_forward, model_aware_contrastive_backward)

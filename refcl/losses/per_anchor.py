@@ -7,7 +7,7 @@ Out: a loss and its gradient. One room differs from the softmax loss: difference
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, constant
+from refcl.backend import Array, constant, namespace
 from refcl.hardness import temperature_for_entropy
 from refcl.losses.on_embeddings import CompareCache, compare_backward, compare_forward
 from refcl.pair import Pair
@@ -94,7 +94,7 @@ def per_anchor_contrastive_backward(dvalue: Array, cache: PerAnchorCache) -> tup
     """
     dloss = reduce_backward(dvalue, cache.reduced)
     dgap = softplus_backward(dloss, cache.penalty)
-    xp = validate.floats("per_anchor_contrastive", dgap=(dgap, "N"), temperature=(cache.temperature, "N"))
+    xp = namespace(dgap)
     ds_pos, dd, _ = soft_maximum_backward(dgap, cache.pool)
     temperature = cache.temperature
     dtemperature = xp.where(cache.pool.occupied, -dgap * cache.pool.mean_difference / temperature, dgap)  # (N,)
@@ -171,9 +171,9 @@ def fixed_entropy_contrastive_forward(
     value, walk = per_anchor_contrastive_forward(s, temperature, positive=positive, ignore=ignore, reduction=reduction)
     if detach:
         return value, FixedEntropyCache(walk, None)
-    r, negatives = walk.pool.relative, walk.pairing.negatives
-    nearest = xp.max(xp.where(negatives, s, constant(-xp.inf, like=s)), axis=1, keepdims=True)  # (N, 1)
-    below = xp.where(negatives, s - nearest, constant(0.0, like=s))  # (N, M) <= 0
+    r = walk.pool.relative
+    nearest = xp.max(xp.where(r > 0, s, constant(-xp.inf, like=s)), axis=1, keepdims=True)  # (N, 1)
+    below = xp.where(r > 0, s - nearest, constant(0.0, like=s))  # (N, M) <= 0
     deviation = below - xp.sum(r * below, axis=1, keepdims=True)  # (N, M) s_k − E_r[s]
     variance = xp.sum(r * deviation**2, axis=1)  # (N,) > 0, or the entropy could not be had
     return value, FixedEntropyCache(walk, r * deviation * (temperature / variance)[:, None])

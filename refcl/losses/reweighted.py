@@ -8,7 +8,7 @@ and what positives among them are expected to add is taken out of it.
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, constant
+from refcl.backend import Array, constant, namespace
 from refcl.losses.two_views import check_similarities, check_views, stack_backward, stack_forward
 from refcl.pair import Pair
 from refcl.pairing import PairingCache, pairing_backward, pairing_forward
@@ -106,10 +106,11 @@ def reweighted_contrastive_forward(
     temperature = check_similarities(name, s, temperature, positive=positive, ignore=ignore, reduction=reduction)
     tau_plus, beta = _check(name, tau_plus, beta)
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    xp = validate.floats(name, s=(s, "N M"))
-    count = xp.sum(xp.where(pairing.negatives, constant(1.0, like=s), constant(0.0, like=s)), axis=1)  # (N,) K
+    xp = namespace(s)
+    counted = pairing.negatives & (s_neg != -xp.inf)  # (N, M) a similarity of −∞ is none
+    count = xp.sum(xp.where(counted, constant(1.0, like=s), constant(0.0, like=s)), axis=1)  # (N,) K
     pooled, pool = reweighted_soft_maximum_forward(
-        s_pos, s_neg, temperature, negatives=pairing.negatives, beta=beta, detach=detach
+        s_pos, s_neg, temperature, negatives=counted, beta=beta, detach=detach
     )
     gap, debias = debias_forward(pooled, s_pos, temperature, count=count, tau_plus=tau_plus)
     loss, penalty = softplus_forward(gap)
@@ -122,7 +123,7 @@ def reweighted_contrastive_backward(dvalue: Array, cache: ReweightedCache) -> tu
     dgap = softplus_backward(reduce_backward(dvalue, cache.reduced), cache.penalty)
     dpooled, ds_floor, dtemperature_floor = debias_backward(dgap, cache.debias)
     ds_pos, ds_neg, dtemperature = reweighted_soft_maximum_backward(dpooled, cache.pool)
-    xp = validate.floats("reweighted_contrastive", dtemperature=(dtemperature, ""))
+    xp = namespace(dtemperature)
     ds = pairing_backward(ds_pos + ds_floor, ds_neg, cache.pairing)
     return ds, xp.asarray(dtemperature + dtemperature_floor)
 

@@ -8,7 +8,7 @@ several positives depends on s in the "out" form only.
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, arange, constant
+from refcl.backend import Array, arange, constant, namespace
 from refcl.losses.on_embeddings import compare_backward, compare_forward
 from refcl.pair import Pair
 from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
@@ -144,7 +144,7 @@ def supervised_contrastive_forward(
 def supervised_contrastive_backward(dvalue: Array, cache: SupervisedCache) -> tuple[Array, Array]:
     """Return ds and dτ: σ r_k/τ at a negative, −σ q_p/τ at a positive, and for "out" (q_p − 1/P)/τ more."""
     dscaled = reduce_backward(dvalue, cache.reduced)  # (N,)
-    xp = validate.floats("supervised_contrastive", dscaled=(dscaled, "N"))
+    xp = namespace(dscaled)
     dloss = dscaled * cache.scale  # (N,)
     ds, dtemperature = contest_backward(softplus_backward(dloss, cache.penalty), cache.contest)
     if cache.spread is not None:

@@ -7,7 +7,7 @@ Out: similarities ``s`` (2N, 2N), a's rows before b's, and who is whose positive
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, arange
+from refcl.backend import Array, arange, namespace
 from refcl.losses.on_embeddings import CompareCache, compare_backward, compare_forward
 from refcl.pairing import check_roles
 
@@ -22,7 +22,7 @@ def stack_forward(
     a: Array, b: Array, *, ignore: Array | None, normalize: bool, eps: float
 ) -> tuple[tuple[Array, Roles], CompareCache]:
     """Walk from two views to the similarities of their stacked rows, and say which row plays which part."""
-    xp = validate.floats("stack", a=(a, "N D"), b=(b, "N D"))
+    xp = namespace(a)
     n = a.shape[0]
     z = xp.concat((a, b), axis=0)  # (2N, D)
     row = arange(2 * n, like=a)  # (2N,)
