@@ -167,14 +167,12 @@ def debias_forward(
     log_count = xp.log(xp.maximum(count, one))  # (N,)
     over = gap - log_count - math.log(tau_plus)  # (N,) log of e^gap over τ⁺ K
     left = xp.where(over > 0, over, one)  # (N,)
-    # log(1 − e^−x): each form where it keeps its digits
-    near = left < math.log(2)
-    kept = xp.where(near, xp.log(-xp.expm1(-left)), xp.log1p(-xp.exp(-xp.where(near, one, left))))  # (N,)
-    estimate = xp.where(over > 0, gap + kept - math.log1p(-tau_plus), nothing)  # (N,)
+    share_left = -xp.expm1(-left)  # (N,) 1 − τ⁺ K/e^gap, in (0, 1]
+    estimate = xp.where(over > 0, gap + xp.log(share_left) - math.log1p(-tau_plus), nothing)  # (N,)
     floor = log_count - headroom  # (N,)
     floored = occupied & (estimate < floor)
     corrected = xp.where(occupied, xp.where(floored, floor, estimate), nothing)
-    slope = xp.where(occupied & ~floored, -1 / xp.expm1(-left), zero)  # (N,)
+    slope = xp.where(occupied & ~floored, 1 / share_left, zero)  # (N,)
     return corrected, DebiasCache(slope, floored, headroom, temperature)
 
 

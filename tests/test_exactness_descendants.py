@@ -324,7 +324,7 @@ def test_second_order_is_exact(kind: Any, temperature: float, penalty: str) -> N
 
 
 @pytest.mark.parametrize("tau_plus", [1e-6, 0.1, 0.9])
-def test_a_correction_keeps_its_digits_on_both_sides_of_log_2(tau_plus: float) -> None:
+def test_a_correction_keeps_the_digits_that_its_terms_have(tau_plus: float) -> None:
     """log(e^gap − τ⁺ K) from near its zero to far from it."""
     over = np.array([1e-9, 1e-4, 0.1, 0.69, 0.7, 3.0, 50.0])
     count = np.full(over.shape, 12.0)
