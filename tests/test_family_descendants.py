@@ -500,6 +500,17 @@ def test_the_hessian_says_its_own_name() -> None:
         refcl.hessian_vector_product(s, s[:, :2], 0.2)
 
 
+@pytest.mark.parametrize(
+    "pair", list(dict.fromkeys(pair for pair, _ in [*ON_SIMILARITIES, *ON_VIEWS])), ids=lambda x: x.__name__
+)
+def test_a_descendant_is_exported_with_both_its_halves(pair: Any) -> None:
+    name = pair.__name__
+    assert name in refcl.__all__
+    assert {name, f"{name}_forward", f"{name}_backward"} <= set(refcl.losses.__all__)
+    assert getattr(refcl, name) is pair
+    assert getattr(refcl.losses, f"{name}_backward") is pair.backward
+
+
 def test_no_default_hides_a_prior() -> None:
     """τ⁺, β, σ of the data are asked for where no number fits all."""
     a, b = two_views()
