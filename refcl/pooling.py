@@ -75,7 +75,8 @@ def soft_maximum_forward(
     d = xp.where(negatives, s_neg - s_pos[:, None], zero)  # (N, M)
     occupied = xp.any(negatives, axis=1)  # (N,)
     top = xp.where(occupied, xp.max(xp.where(negatives, d, nothing), axis=1), zero)  # (N,) d_max
-    e = xp.where(negatives, xp.exp((d - top[:, None]) / temperature), zero)  # (N, M) in [0, 1]
+    below = xp.where(negatives, d - top[:, None], zero)  # (N, M) at most 0: what is masked must not overflow either
+    e = xp.where(negatives, xp.exp(below / temperature), zero)  # (N, M) in [0, 1]
     total = xp.where(occupied, xp.sum(e, axis=1), one)  # (N,) at least 1
     gap = xp.where(occupied, top / temperature + xp.log(total), nothing)  # (N,)
     relative = e / total[:, None]  # (N, M)
