@@ -6,7 +6,7 @@ Out: a loss over 2N anchors and the gradient of both sets. Only the pairing diff
 
 from typing import Any
 
-from refcl import validate
+from refcl import tiled, validate
 from refcl.backend import Array, arange
 from refcl.losses.on_embeddings import compare_backward, compare_forward
 from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
@@ -24,6 +24,7 @@ def nt_xent_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""SimCLR's NT-Xent: every row of both views is an anchor, and all the others are its candidates.
 
@@ -41,6 +42,9 @@ def nt_xent_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -81,6 +85,8 @@ def nt_xent_forward(
     xp = validate.floats("nt_xent", a=(a, "N D"))
     z = xp.concat((a, b), axis=0)  # (2N, D)
     _, ignore = check_roles("nt_xent", z, 2 * n, positive=None, ignore=ignore)
+    if tiled.pays("nt_xent", tile, z, z):
+        return tiled.forward(tiled.nt_xent, tile, z, temperature, ignore, reduction, normalize, eps)
     row = arange(2 * n, like=a)  # (2N,)
     itself = row[:, None] == row[None, :]  # (2N, 2N)
     s, compared = compare_forward(z, z, normalize=normalize, eps=eps)
@@ -96,6 +102,8 @@ def nt_xent_forward(
 
 def nt_xent_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return da, db and dτ: each row receives as an anchor and as everyone else's candidate."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, walk = cache
     ds, dtemperature = softmax_contrastive_backward(dvalue, walk)
     as_anchor, as_candidate = compare_backward(ds, compared)  # (2N, D)
@@ -113,6 +121,7 @@ def clip_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""CLIP's loss: InfoNCE in both directions, with a learnable scale.
 
@@ -130,6 +139,9 @@ def clip_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -165,6 +177,8 @@ def clip_forward(
     log_scale = validate.scalar("clip", "log_scale", log_scale, like=image)
     check_roles("clip", image, image.shape[0], positive=None, ignore=ignore)
     validate.reduction("clip", reduction)
+    if tiled.pays("clip", tile, image, text):
+        return tiled.forward(tiled.clip, tile, image, text, log_scale, ignore, reduction, normalize, eps)
     temperature = xp.asarray(xp.exp(-log_scale))  # ()
     s, compared = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, N)
     columns = None if ignore is None else ignore.T
@@ -176,6 +190,8 @@ def clip_forward(
 
 def clip_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return dimage, dtext and dθ = −τ dτ: τ = exp(−θ)."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, temperature, rows, cols, reduced = cache
     dloss = reduce_backward(dvalue, reduced)  # (2, N)
     xp = validate.floats("clip", dloss=(dloss, "two N"))

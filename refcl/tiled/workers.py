@@ -1,0 +1,100 @@
+"""Who does the work: a few Python threads, each with a BLAS of one thread.
+
+In:  a function and the shares of its work.  Out: what each share returned, in the order of the shares.
+Each thread keeps its strip in its own cache, where one BLAS of many threads would wait after every product. How many
+threads BLAS uses is a setting of the whole process: it is held at one while any call is at work, and then restored.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from refcl.backend import Array, library_of
+
+MOST = 8  # each worker holds a partial gradient of all candidates
+ENTRIES_FOR_TWO = 1 << 15  # fewer similarities than this are sooner done than handed over
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def crew(like: Array, entries: int) -> Iterator[int]:
+    """Say how many workers there are for so many similarities; where several, BLAS has one thread until they are done.
+
+    On a GPU there is one: the device is the crew.
+    """
+    library = library_of(like)
+    if library is None or library.name != "numpy" or entries < ENTRIES_FOR_TWO:
+        yield 1
+        return
+    with _one_blas_thread() as threads:
+        yield min(threads, MOST)
+
+
+def together(work: Callable[..., Result], shares: Sequence[tuple[Any, ...]]) -> list[Result]:
+    """Call ``work(*share)`` for each share at once; the caller's own thread takes the first."""
+    others = [_pool().submit(work, *share) for share in shares[1:]]
+    try:
+        first = work(*shares[0])
+    finally:
+        wait(others)  # they write into the caller's arrays: never leave before them
+    return [first, *(other.result() for other in others)]
+
+
+class _Held:
+    """How many calls hold BLAS at one thread, and what undoes it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.threads = 1
+        self.limiter: Any = None
+
+
+_held = _Held()
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[int]:
+    """Hold BLAS at one thread; yields how many it has otherwise, 1 where it cannot be held."""
+    with _held.lock:
+        if _held.users == 0:
+            blas = _blas()
+            _held.threads = max((library.num_threads for library in blas.lib_controllers), default=1)
+            _held.limiter = blas.limit(limits=1)
+        _held.users += 1
+        threads = _held.threads
+    try:
+        yield threads
+    finally:
+        with _held.lock:
+            _held.users -= 1
+            if _held.users == 0:
+                _held.limiter.restore_original_limits()
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=MOST - 1, thread_name_prefix="refcl-tiled")
+
+
+def _forget() -> None:
+    """Start afresh in a forked child, where the parent's threads are gone and its lock may be held by one of them."""
+    global _held
+    _pool.cache_clear()
+    _held = _Held()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
