@@ -5,6 +5,7 @@ Out: ``gap`` (N,): the soft maximum, the maximum or the weighted sum of the nega
 Which negatives count can be narrowed to the hardest first. A row without negatives has gap −inf (a weighted sum: −s⁺).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from refcl import validate
@@ -72,15 +73,16 @@ def soft_maximum_forward(
     temperature = validate.scalar("soft_maximum", "temperature", temperature, like=s_neg, positive=True)
     companion("soft_maximum", "negatives", negatives, kind="boolean", shape=s_neg.shape, like=s_neg)
     zero, one, nothing = constant(0.0, like=s_neg), constant(1.0, like=s_neg), constant(-xp.inf, like=s_neg)
-    d = xp.where(negatives, s_neg - s_pos[:, None], zero)  # (N, M)
-    occupied = xp.any(negatives, axis=1)  # (N,)
-    top = xp.where(occupied, xp.max(xp.where(negatives, d, nothing), axis=1), zero)  # (N,) d_max
-    below = xp.where(negatives, d - top[:, None], zero)  # (N, M) at most 0: what is masked must not overflow either
-    e = xp.where(negatives, xp.exp(below / temperature), zero)  # (N, M) in [0, 1]
+    d = xp.where(negatives, s_neg - s_pos[:, None], nothing)  # (N, M) −inf where masked
+    top = xp.max(d, axis=1)  # (N,) d_max
+    occupied = top != nothing  # (N,)
+    top = xp.where(occupied, top, zero)  # (N,)
+    e = xp.exp((d - top[:, None]) / temperature)  # (N, M) in [0, 1]
     total = xp.where(occupied, xp.sum(e, axis=1), one)  # (N,) at least 1
     gap = xp.where(occupied, top / temperature + xp.log(total), nothing)  # (N,)
     relative = e / total[:, None]  # (N, M)
-    return gap, SoftMaximumCache(relative, xp.sum(relative * d, axis=1), occupied, temperature)
+    mean_difference = xp.sum(relative * xp.where(relative > 0, d, zero), axis=1)  # (N,) without 0 times −inf
+    return gap, SoftMaximumCache(relative, mean_difference, occupied, temperature)
 
 
 def soft_maximum_backward(dgap: Array, cache: SoftMaximumCache) -> tuple[Array, Array, Array]:
@@ -270,11 +272,19 @@ def hardest_negatives(s_neg: Array, negatives: Array, *, hardest: float | int) -
 
 
 def _how_many(xp: Namespace, hardest: float | int, negatives: Array) -> Array:
-    candidates = negatives.shape[1]
-    # Rounded by Python for every K that can occur, so that each library and each precision keeps the same negatives.
-    of = [hardest if isinstance(hardest, int) else max(1, round(hardest * k)) for k in range(candidates + 1)]
-    keep = integers([min(count, candidates) for count in of], like=negatives)  # (M + 1,)
-    return xp.take(keep, xp.count_nonzero(negatives, axis=1))  # (N,)
+    table = integers(_kept_of(hardest, negatives.shape[1]), like=negatives)  # (M + 1,)
+    return xp.take(table, xp.count_nonzero(negatives, axis=1))  # (N,)
+
+
+@lru_cache(maxsize=16, typed=True)  # 1 is a count, 1.0 is all of them
+def _kept_of(hardest: float | int, candidates: int) -> tuple[int, ...]:
+    """Return how many negatives are kept of K, for K = 0, 1, ..., M.
+
+    Rounded by Python, so that every library and either precision keeps the same negatives.
+    """
+    if isinstance(hardest, int):
+        return (min(hardest, candidates),) * (candidates + 1)
+    return tuple(max(1, round(hardest * k)) for k in range(candidates + 1))
 
 
 soft_maximum = Pair(soft_maximum_forward, soft_maximum_backward)

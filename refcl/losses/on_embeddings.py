@@ -92,7 +92,7 @@ def info_nce_forward(
     >>> grads.dquery.shape, grads.dkey.shape, grads.dtemperature.shape
     ((4, 8), (6, 8), ())
     """
-    _check("info_nce", query, key, positive, ignore, reduction)
+    _check("info_nce", query, key, positive, ignore, reduction, eps)
     temperature = validate.scalar("info_nce", "temperature", temperature, like=query, positive=True)
     if tiled.pays("info_nce", tile, query, key):
         return tiled.forward(tiled.info_nce, tile, query, key, temperature, positive, ignore, reduction, normalize, eps)
@@ -179,7 +179,7 @@ def hard_info_nce_forward(
     >>> bool(hard_info_nce(query, key, 0.1, hardest=2)[0] < info_nce(query, key, 0.1)[0])
     True
     """
-    _check("hard_info_nce", query, key, positive, ignore, reduction)
+    _check("hard_info_nce", query, key, positive, ignore, reduction, eps)
     temperature = validate.scalar("hard_info_nce", "temperature", temperature, like=query, positive=True)
     hardest = validate.hardest("hard_info_nce", hardest)
     if tiled.pays("hard_info_nce", tile, query, key, rooms=True):
@@ -267,7 +267,7 @@ def simple_loss_forward(
     >>> float(loss), grads.dquery
     (-1.0, array([[0. , 0.5]]))
     """
-    _check("simple_loss", query, key, positive, ignore, reduction)
+    _check("simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("simple_loss", "weight", weight, like=query)
     if tiled.pays("simple_loss", tile, query, key, rooms=True):
         walk = tiled.Walk(simple_contrastive_forward, simple_contrastive_backward)
@@ -357,7 +357,7 @@ def hard_simple_loss_forward(
     >>> float(loss), grads.dquery
     (-1.0, array([[0. , 0.5]]))
     """
-    _check("hard_simple_loss", query, key, positive, ignore, reduction)
+    _check("hard_simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("hard_simple_loss", "weight", weight, like=query)
     hardest = validate.hardest("hard_simple_loss", hardest)
     if tiled.pays("hard_simple_loss", tile, query, key, rooms=True):
@@ -406,10 +406,13 @@ def compare_backward(ds: Array, cache: CompareCache) -> tuple[Array, Array]:
     return dquery, dkey
 
 
-def _check(name: str, query: Array, key: Array, positive: Array | None, ignore: Array | None, reduction: str) -> None:
+def _check(
+    name: str, query: Array, key: Array, positive: Array | None, ignore: Array | None, reduction: str, eps: float
+) -> None:
     validate.floats(name, query=(query, "N D"), key=(key, "M D"))
     check_roles(name, query, key.shape[0], positive=positive, ignore=ignore)
     validate.reduction(name, reduction)
+    validate.setting(name, "eps", eps, above=0.0)
 
 
 info_nce = Pair(info_nce_forward, info_nce_backward)

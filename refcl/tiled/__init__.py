@@ -21,10 +21,10 @@ from refcl.pair import Both
 from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
 from refcl.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
 from refcl.tiled import layout
-from refcl.tiled.both_ways import both_ways
-from refcl.tiled.by_rooms import Walk, by_rooms
+from refcl.tiled.both_ways import softmax_tiles
+from refcl.tiled.by_rooms import Walk, room_strips
 from refcl.tiled.layout import pays
-from refcl.tiled.one_way import one_way
+from refcl.tiled.one_way import softmax_strips
 
 __all__ = ["Cache", "Walk", "backward", "clip", "forward", "info_nce", "nt_xent", "pays", "row_by_row"]
 
@@ -77,7 +77,7 @@ def info_nce(
     z, on_sphere_query = _onto_sphere(query, normalize, eps)
     other, on_sphere_key = _onto_sphere(key, normalize, eps)
     dloss = _worth(upstream, z, (z.shape[0],), reduction)
-    loss, grads = one_way(
+    loss, grads = softmax_strips(
         z, other, temperature, positive=positive, ignore=ignore, unit=normalize, tile=tile, dloss=dloss
     )
     return _together(loss, reduction, grads, on_sphere_query, on_sphere_key)
@@ -101,7 +101,7 @@ def row_by_row(
     z, on_sphere_query = _onto_sphere(query, normalize, eps)
     other, on_sphere_key = _onto_sphere(key, normalize, eps)
     dloss = _worth(upstream, z, (z.shape[0],), reduction)
-    loss, grads = by_rooms(z, other, walk, parameter, positive=positive, ignore=ignore, tile=tile, dloss=dloss)
+    loss, grads = room_strips(z, other, walk, parameter, positive=positive, ignore=ignore, tile=tile, dloss=dloss)
     return _together(loss, reduction, grads, on_sphere_query, on_sphere_key)
 
 
@@ -122,10 +122,10 @@ def nt_xent(
     dloss = _worth(upstream, z, (2 * n,), reduction)
     if ignore is None and normalize and layout.needs_no_shift(z, temperature):
         dlosses = None if dloss is None else (dloss, dloss)
-        (loss, _), grads = both_ways(z, z, temperature, shift=n, tile=tile, dlosses=dlosses)
+        (loss, _), grads = softmax_tiles(z, z, temperature, shift=n, tile=tile, dlosses=dlosses)
     else:
         partner = (arange(2 * n, like=z) + n) % (2 * n)
-        loss, grads = one_way(
+        loss, grads = softmax_strips(
             z, z, temperature, positive=partner, ignore=ignore, alone=True, unit=normalize, tile=tile, dloss=dloss
         )
         if grads is not None:
@@ -157,11 +157,17 @@ def clip(
     dloss = _worth(upstream, z, (2, z.shape[0]), reduction)
     dlosses = (None, None) if dloss is None else (dloss[0, :], dloss[1, :])
     if ignore is None and normalize and layout.needs_no_shift(z, temperature):
-        losses, grads = both_ways(z, other, temperature, shift=0, tile=tile, dlosses=None if dloss is None else dlosses)
+        losses, grads = softmax_tiles(
+            z, other, temperature, shift=0, tile=tile, dlosses=None if dloss is None else dlosses
+        )
     else:
         columns = None if ignore is None else ignore.T
-        of_image, rows = one_way(z, other, temperature, ignore=ignore, unit=normalize, tile=tile, dloss=dlosses[0])
-        of_text, cols = one_way(other, z, temperature, ignore=columns, unit=normalize, tile=tile, dloss=dlosses[1])
+        of_image, rows = softmax_strips(
+            z, other, temperature, ignore=ignore, unit=normalize, tile=tile, dloss=dlosses[0]
+        )
+        of_text, cols = softmax_strips(
+            other, z, temperature, ignore=columns, unit=normalize, tile=tile, dloss=dlosses[1]
+        )
         losses, grads = (of_image, of_text), None
         if rows is not None and cols is not None:
             grads = (rows[0] + cols[1], rows[1] + cols[0], rows[2] + cols[2])

@@ -41,7 +41,7 @@ class Weights(NamedTuple):
 Sides = tuple[Array, Array]  # one array for the rows and one for the columns: the same where S is symmetric
 
 
-def both_ways(
+def softmax_tiles(
     z: Array, other: Array, temperature: Array, *, shift: int, tile: int | None, dlosses: Sides | None
 ) -> tuple[Sides, tuple[Array, Array, Array] | None]:
     """Return the losses of rows and columns and, unless ``dlosses`` is None, dz, dother and dτ.

@@ -32,7 +32,7 @@ class Task(NamedTuple):
     dz: Array  # (N, D) written; None where no gradient is wanted
 
 
-def by_rooms(
+def room_strips(
     z: Array,
     other: Array,
     walk: Walk,

@@ -33,7 +33,7 @@ class Task(NamedTuple):
     slope: Array  # (N,) written: what each anchor adds to −τ dτ
 
 
-def one_way(
+def softmax_strips(
     z: Array,
     other: Array,
     temperature: Array,
