@@ -183,9 +183,9 @@ def hard_info_nce_forward(
     temperature = validate.scalar("hard_info_nce", "temperature", temperature, like=query, positive=True)
     hardest = validate.hardest("hard_info_nce", hardest)
     if tiled.pays("hard_info_nce", tile, query, key, rooms=True):
-        walk = tiled.Walk(hard_softmax_contrastive_forward, hard_softmax_contrastive_backward, hardest)
+        rooms = tiled.Walk(hard_softmax_contrastive_forward, hard_softmax_contrastive_backward, hardest)
         return tiled.forward(
-            tiled.row_by_row, tile, query, key, temperature, walk, positive, ignore, reduction, normalize, eps
+            tiled.row_by_row, tile, query, key, temperature, rooms, positive, ignore, reduction, normalize, eps
         )
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = hard_softmax_contrastive_forward(
@@ -270,9 +270,9 @@ def simple_loss_forward(
     _check("simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("simple_loss", "weight", weight, like=query)
     if tiled.pays("simple_loss", tile, query, key, rooms=True):
-        walk = tiled.Walk(simple_contrastive_forward, simple_contrastive_backward)
+        rooms = tiled.Walk(simple_contrastive_forward, simple_contrastive_backward)
         return tiled.forward(
-            tiled.row_by_row, tile, query, key, weight, walk, positive, ignore, reduction, normalize, eps
+            tiled.row_by_row, tile, query, key, weight, rooms, positive, ignore, reduction, normalize, eps
         )
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = simple_contrastive_forward(s, weight, positive=positive, ignore=ignore, reduction=reduction)
@@ -361,9 +361,9 @@ def hard_simple_loss_forward(
     weight = None if weight is None else validate.scalar("hard_simple_loss", "weight", weight, like=query)
     hardest = validate.hardest("hard_simple_loss", hardest)
     if tiled.pays("hard_simple_loss", tile, query, key, rooms=True):
-        walk = tiled.Walk(hard_simple_contrastive_forward, hard_simple_contrastive_backward, hardest)
+        rooms = tiled.Walk(hard_simple_contrastive_forward, hard_simple_contrastive_backward, hardest)
         return tiled.forward(
-            tiled.row_by_row, tile, query, key, weight, walk, positive, ignore, reduction, normalize, eps
+            tiled.row_by_row, tile, query, key, weight, rooms, positive, ignore, reduction, normalize, eps
         )
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = hard_simple_contrastive_forward(

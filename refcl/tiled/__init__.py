@@ -181,8 +181,8 @@ def _worth(upstream: Array | None, like: Array, shape: tuple[int, ...], reductio
     if upstream is None or upstream.shape not in ((), shape):
         return None
     xp = namespace(like)
-    losses = xp.broadcast_to(ones((), like=like), shape)
-    return xp.broadcast_to(reduce_backward(upstream, ReduceCache(losses, reduction)), shape)
+    dloss = reduce_backward(upstream, ReduceCache(xp.empty(shape, dtype=like.dtype), reduction))
+    return dloss if dloss.shape == shape else xp.broadcast_to(dloss, shape)
 
 
 def _together(

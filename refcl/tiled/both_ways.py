@@ -16,8 +16,8 @@ from typing import NamedTuple
 from refcl.backend import Array, Namespace, namespace
 from refcl.penalty import softplus_backward
 from refcl.tiled import layout
-from refcl.tiled.one_way import band, charge
-from refcl.tiled.workers import crew, together
+from refcl.tiled.one_way import band, charge, dots
+from refcl.tiled.workers import crew, scratch, together
 
 
 class Task(NamedTuple):
@@ -50,10 +50,10 @@ def softmax_tiles(
     """
     xp = namespace(z)
     with crew(z, z.shape[0] * other.shape[0]) as workers:
-        task = _task(xp, z, other, temperature, shift, tile, workers)
+        task = _task(xp, z, other, temperature, shift, tile)
         deal = [(task, w, workers) for w in range(workers)]
         totals = _sum(task, together(_totals, deal))
-        s_pos = xp.sum(task.scaled * xp.roll(other, -shift, axis=0), axis=1)  # (N,) over τ
+        s_pos = dots(xp, task.scaled, xp.roll(other, -shift, axis=0))  # (N,) over τ
         sides = [charge(xp, total, s_pos) for total in totals]
         losses = (sides[0][0], sides[1][0])
         if dlosses is None:
@@ -65,18 +65,16 @@ def softmax_tiles(
         dz, dother = _sum(task, together(_gradients, [(*share, *weights) for share in deal]))
     # ⟨z, dz⟩ = Σ_ik G_ik s_ik counts each anchor's Σ_k ds_k s_k once, and twice where a row is also a column.
     times = 2 if task.symmetric else 1
-    return losses, (dz, dother, xp.asarray(-xp.sum(xp.sum(z * dz, axis=1)) / (times * temperature)))
+    return losses, (dz, dother, xp.asarray(-xp.sum(dots(xp, z, dz)) / (times * temperature)))
 
 
-def _task(
-    xp: Namespace, z: Array, other: Array, temperature: Array, shift: int, tile: int | None, workers: int
-) -> Task:
+def _task(xp: Namespace, z: Array, other: Array, temperature: Array, shift: int, tile: int | None) -> Task:
     n = z.shape[0]
-    side = layout.tile_side(tile, z, workers)
+    side = layout.tile_side(tile, z)
     cuts = layout.spans(0, n, side)
     tiles = [(r, c) for r in cuts for c in cuts if other is not z or c.start >= r.start]
     fits = len(tiles) * side * side * z.dtype.itemsize <= layout.KEPT_BYTES
-    kept = xp.empty((len(tiles), side, side), dtype=z.dtype) if fits else None
+    kept = scratch("tiles", (len(tiles), side, side), z) if fits else None
     return Task(z, z / temperature, other, shift, tiles, kept)
 
 
@@ -87,10 +85,10 @@ def _totals(task: Task, worker: int, workers: int) -> Sides:
     row_total = xp.zeros(n, dtype=dtype)
     col_total = row_total if task.symmetric else xp.zeros(n, dtype=dtype)
     one = xp.ones(n, dtype=dtype)
-    scratch = _scratch(xp, task)
+    memory = _memory("tile", task)
     for number in range(worker, len(task.tiles), workers):
         rows, cols = task.tiles[number]
-        e = _exponentials(xp, task, number, scratch)  # (rows, columns)
+        e = _exponentials(xp, task, number, memory)  # (rows, columns)
         row_total[rows] += e @ one[cols]
         if not _own(task, rows, cols):
             col_total[cols] += one[rows] @ e
@@ -102,12 +100,12 @@ def _gradients(task: Task, worker: int, workers: int, row: Weights, col: Weights
     xp = namespace(task.z)
     dz = xp.zeros_like(task.z)
     dother = dz if task.symmetric else xp.zeros_like(task.other)
-    scratch, weight = _scratch(xp, task), _scratch(xp, task)
-    product = xp.empty((max(scratch.shape), task.z.shape[1]), dtype=task.z.dtype)
+    memory, weight = _memory("tile", task), _memory("weight", task)
+    product = scratch("product", (max(memory.shape), task.z.shape[1]), task.z)
     for number in range(worker, len(task.tiles), workers):
         rows, cols = task.tiles[number]
         kept = task.kept is not None
-        g = _tile(task, number, scratch) if kept else _exponentials(xp, task, number, scratch)
+        g = _tile(task, number, memory) if kept else _exponentials(xp, task, number, memory)
         g *= xp.add(row.push[rows, None], col.push[cols], out=weight[: g.shape[0], : g.shape[1]])
         for entries in _positives(xp, task, rows, cols):
             g[entries] = -(row.pull[rows][entries[0]] + col.pull[cols][entries[1]])
@@ -117,10 +115,10 @@ def _gradients(task: Task, worker: int, workers: int, row: Weights, col: Weights
     return dz, dother
 
 
-def _exponentials(xp: Namespace, task: Task, number: int, scratch: Array) -> Array:
+def _exponentials(xp: Namespace, task: Task, number: int, memory: Array) -> Array:
     """Write E into a tile."""
     rows, cols = task.tiles[number]
-    e = _tile(task, number, scratch)
+    e = _tile(task, number, memory)
     xp.matmul(task.scaled[rows], task.other[cols].T, out=e)
     xp.exp(e, out=e)
     for entries in _positives(xp, task, rows, cols):
@@ -131,15 +129,15 @@ def _exponentials(xp: Namespace, task: Task, number: int, scratch: Array) -> Arr
     return e
 
 
-def _tile(task: Task, number: int, scratch: Array) -> Array:
+def _tile(task: Task, number: int, memory: Array) -> Array:
     rows, cols = task.tiles[number]
-    whole = scratch if task.kept is None else task.kept[number]
+    whole = memory if task.kept is None else task.kept[number]
     return whole[: rows.stop - rows.start, : cols.stop - cols.start]
 
 
-def _scratch(xp: Namespace, task: Task) -> Array:
+def _memory(role: str, task: Task) -> Array:
     rows, cols = task.tiles[0]  # the largest
-    return xp.empty((rows.stop - rows.start, cols.stop - cols.start), dtype=task.z.dtype)
+    return scratch(role, (rows.stop - rows.start, cols.stop - cols.start), task.z)
 
 
 def _positives(xp: Namespace, task: Task, rows: slice, cols: slice) -> list[tuple[Array, Array]]:

@@ -63,13 +63,12 @@ def tile_columns(like: Array, candidates: int) -> int:
     return min(COLUMNS, candidates) if on_host(like) else candidates
 
 
-def tile_side(tile: int | None, like: Array, workers: int) -> int:
+def tile_side(tile: int | None, like: Array) -> int:
     """Return the side of a square tile of similarities of all rows to all rows."""
     anchors = like.shape[0]
     if tile is None:
         if on_host(like):
-            # Small enough for every worker to get several: some tiles cost half of others.
-            tile = min(COLUMNS, max(64, -(-anchors // (4 * workers))))
+            tile = min(COLUMNS, max(128, anchors // 4))  # several for each worker
         else:
             tile = math.isqrt(DEVICE_BYTES // like.dtype.itemsize)
     return int(max(1, min(tile, anchors)))
@@ -90,7 +89,7 @@ def needs_no_shift(like: Array, temperature: Any) -> bool:
     xp = namespace(like)
     largest = math.log(float(xp.finfo(like.dtype).max))
     # σ/Z⁻ is as small as exp(−1/τ) over the number of candidates; the rest is room for that and the upstream.
-    return 1.0 / float(temperature) < 0.45 * largest
+    return float(temperature) * 0.45 * largest > 1.0
 
 
 def room_rows(tile: int | None, like: Array, candidates: int) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from refcl.backend import Array, Namespace, arange, namespace
 from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
 from refcl.tiled import layout
-from refcl.tiled.workers import crew, together
+from refcl.tiled.workers import crew, scratch, together
 
 
 class Task(NamedTuple):
@@ -77,6 +77,7 @@ def softmax_strips(
 class Strip(NamedTuple):
     anchors: slice
     scaled: Array  # (rows, D) z/τ
+    partner: Array  # (rows, D) z'_p
     tiles: list[tuple[slice, Array]]  # which candidates, and (rows, columns) of scratch
     positives: list[tuple[Array, Array]]  # of each tile: rows and columns of the positives in it
 
@@ -84,16 +85,17 @@ class Strip(NamedTuple):
 def _strips(task: Task, first: int, last: int) -> Array:
     """Walk the strips of anchors first, ..., last - 1; returns their part of dother (M, D)."""
     xp = namespace(task.z)
-    (m, d), dtype = task.other.shape, task.z.dtype
+    m, d = task.other.shape
     cuts = layout.spans(0, m, task.columns)
-    scratch = xp.empty((len(cuts), task.rows, task.columns), dtype=dtype)
-    product = xp.empty((max(task.rows, task.columns), d), dtype=dtype)
-    dother = None if task.dloss is None else xp.zeros((m, d), dtype=dtype)
+    strip_memory = scratch("strip", (len(cuts), task.rows, task.columns), task.z)
+    product = scratch("product", (max(task.rows, task.columns), d), task.z)
+    dother = None if task.dloss is None else xp.zeros_like(task.other)
     for anchors in layout.spans(first, last, task.rows):
         height = anchors.stop - anchors.start
-        tiles = [(cut, tile[:height, : cut.stop - cut.start]) for cut, tile in zip(cuts, scratch, strict=True)]
+        tiles = [(cut, tile[:height, : cut.stop - cut.start]) for cut, tile in zip(cuts, strip_memory, strict=True)]
         positives = _by_tile(xp, task.positive[anchors], task.columns, len(cuts))
-        strip = Strip(anchors, task.z[anchors] / task.temperature, tiles, positives)
+        partner = task.other[task.positive[anchors]]
+        strip = Strip(anchors, task.z[anchors] / task.temperature, partner, tiles, positives)
         top, total, pooled = _pool(xp, task, strip, product)
         share = _charge(xp, task, strip, top, total)
         if share is not None:
@@ -139,7 +141,7 @@ def _compare(xp: Namespace, task: Task, strip: Strip, c: int) -> None:
 
 def _charge(xp: Namespace, task: Task, strip: Strip, top: Array | None, total: Array) -> Array | None:
     """Write the loss; returns σ/τ times what the loss is worth (rows,), where a gradient is wanted."""
-    s_pos = xp.sum(strip.scaled * task.other[task.positive[strip.anchors]], axis=1)  # (rows,) over τ
+    s_pos = dots(xp, strip.scaled, strip.partner)  # (rows,) over τ
     task.loss[strip.anchors], slope = charge(xp, total, s_pos if top is None else s_pos - top)
     if task.dloss is None:
         return None
@@ -168,13 +170,20 @@ def _give(
 ) -> None:
     """Write the anchors' gradients, and add what their candidates receive to dother."""
     z = task.z[strip.anchors]
-    pull = pooled / total[:, None] - task.other[task.positive[strip.anchors]]  # (rows, D)
-    task.dz[strip.anchors] = share[:, None] * pull
-    task.slope[strip.anchors] = share * xp.sum(z * pull, axis=1)
+    pull = pooled  # (rows, D) E z'/Z⁻ − z'_p, in place
+    pull /= total[:, None]
+    pull -= strip.partner
+    xp.multiply(share[:, None], pull, out=task.dz[strip.anchors])
+    task.slope[strip.anchors] = share * dots(xp, z, pull)
     weighted = (share / total)[:, None] * z  # (rows, D)
     for (cut, tile), (row, column) in zip(strip.tiles, strip.positives, strict=True):
         tile[row, column] = -total[row]  # the positive is pulled by as much as all negatives are pushed
         dother[cut] += xp.matmul(tile.T, weighted, out=product[: tile.shape[1]])
+
+
+def dots(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the inner product of each row of one with that of the other."""
+    return xp.einsum("nd,nd->n", a, b)
 
 
 def band(xp: Namespace, rows: slice, columns: slice, offset: int) -> tuple[Array, Array] | None:

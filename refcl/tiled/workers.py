@@ -5,17 +5,18 @@ Each thread keeps its strip in its own cache, where one BLAS of many threads wou
 threads BLAS uses is a setting of the whole process: it is held at one while any call is at work, and then restored.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
-from refcl.backend import Array, library_of
+from refcl.backend import Array, library_of, namespace
 
 MOST = 8  # each worker holds a partial gradient of all candidates
+KEPT_BYTES = 1 << 22  # of each role's memory in each thread
 ENTRIES_FOR_TWO = 1 << 15  # fewer similarities than this are sooner done than handed over
 
 Result = TypeVar("Result")
@@ -37,12 +38,36 @@ def crew(like: Array, entries: int) -> Iterator[int]:
 
 def together(work: Callable[..., Result], shares: Sequence[tuple[Any, ...]]) -> list[Result]:
     """Call ``work(*share)`` for each share at once; the caller's own thread takes the first."""
+    if len(shares) == 1:
+        return [work(*shares[0])]
+    from concurrent.futures import wait
+
     others = [_pool().submit(work, *share) for share in shares[1:]]
     try:
         first = work(*shares[0])
     finally:
         wait(others)  # they write into the caller's arrays: never leave before them
     return [first, *(other.result() for other in others)]
+
+
+def scratch(role: str, shape: tuple[int, ...], like: Array) -> Array:
+    """Return memory for this thread to write into, the same at the next call for the same role where it is small.
+
+    Fresh pages of a few hundred kilobytes cost as much as what is computed in them.
+    """
+    xp = namespace(like)
+    size = math.prod(shape)
+    if library_of(like) != ("numpy", xp) or size * like.dtype.itemsize > KEPT_BYTES:
+        return xp.empty(shape, dtype=like.dtype)
+    name = f"{role} {like.dtype}"
+    kept = getattr(_kept, name, None)
+    if kept is None or kept.size < size:
+        kept = xp.empty(size, dtype=like.dtype)
+        setattr(_kept, name, kept)
+    return kept[:size].reshape(shape)
+
+
+_kept = threading.local()
 
 
 class _Held:
@@ -85,7 +110,9 @@ def _blas() -> Any:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def _pool() -> Any:
+    from concurrent.futures import ThreadPoolExecutor  # loads logging, which `import refcl` can do without
+
     return ThreadPoolExecutor(max_workers=MOST - 1, thread_name_prefix="refcl-tiled")
 
 
