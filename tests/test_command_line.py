@@ -152,8 +152,8 @@ def test_a_gpu_that_is_not_there_is_said_in_one_line(
     status, out, err = said(capsys, *words)
     assert (status, out) == (2, "")
     assert err == (
-        "refcl study: error: --device gpu: CuPy is not installed; install refcl with the extra that matches the "
-        "driver, cuda12 or cuda13, or use --device cpu.\n"
+        "refcl study: error: --device gpu: CuPy is not installed: the extras cuda12 and cuda13 of refcl bring it; "
+        "--device cpu runs without one.\n"
     )
     assert not (tmp_path / "study").exists()
 
@@ -169,7 +169,7 @@ def test_a_gpu_without_a_driver_is_said_in_one_line(capsys: pytest.CaptureFixtur
     status, _, err = said(capsys, "study", "--device", "gpu", "--out", str(tmp_path / "study"))
     assert status == 2
     assert err.startswith("refcl study: error: --device gpu: CuPy finds no GPU")
-    assert err.endswith("or use --device cpu.\n")
+    assert err.endswith("; --device cpu runs without one.\n")
     assert err.count("\n") == 1
 
 

@@ -160,9 +160,13 @@ def rebuilt(arrays: dict[str, Any], *names: str) -> tuple[tuple[Any, ...], ...]:
 def test_a_run_that_diverged_is_refused() -> None:
     run = run_of("softmax")
     model = start_model(0, 64, QUICK, np.asarray)
-    broken = model._replace(params=tree_map(lambda p: p * np.float32(np.nan), model.params))
-    with pytest.raises(StudyError, match="diverged under the softmax loss; lower --learning-rate"):
-        evaluate(broken, model, SMALL, run, QUICK, np.asarray)
+    for factor in (np.nan, 0.0, 1e30):
+        broken = model._replace(params=tree_map(lambda p, f=factor: p * np.float32(f), model.params))
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            pytest.raises(StudyError, match="diverged under the softmax loss; lower --learning-rate"),
+        ):
+            evaluate(broken, model, SMALL, run, QUICK, np.asarray)
 
 
 def test_embeddings_are_the_same_in_every_library(backend: Backend) -> None:

@@ -46,7 +46,7 @@ def sender(device: str) -> Callable[[np.ndarray], Array]:
     try:
         cupy, _ = _cupy()
     except StudyError as error:
-        raise StudyError(f"--device gpu: {error}, or use --device cpu.") from None
+        raise StudyError(f"--device gpu: {error}; --device cpu runs without one.") from None
     send: Callable[[np.ndarray], Array] = cupy.asarray
     return send
 
@@ -65,13 +65,11 @@ def _cupy() -> tuple[Any, int]:
     try:
         cupy = importlib.import_module("cupy")
     except ImportError:
-        raise StudyError(
-            "CuPy is not installed; install refcl with the extra that matches the driver, cuda12 or cuda13"
-        ) from None
+        raise StudyError("CuPy is not installed: the extras cuda12 and cuda13 of refcl bring it") from None
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise StudyError(f"CuPy finds no GPU ({error}); mend the driver") from None
+        raise StudyError(f"CuPy finds no GPU ({error})") from None
     if count == 0:
-        raise StudyError("CuPy finds no GPU; mend the driver")
+        raise StudyError("CuPy finds no GPU")
     return cupy, count

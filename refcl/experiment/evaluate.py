@@ -51,11 +51,11 @@ def evaluate(
     Raises
     ------
     StudyError
-        Where training diverged: an embedding is NaN.
+        Where training diverged: an embedding is not of length 1, as where it is NaN or overflowed.
     """
     held_out = send(data.held_out.x)
     z = to_host(embed(model, held_out))  # (N, D) float32
-    if not np.all(np.isfinite(z)):
+    if not np.all(np.abs(np.linalg.norm(z, axis=1) - 1.0) < 1e-3):
         raise StudyError(f"training diverged under the {run.loss} loss; lower --learning-rate.")
     rng = generator(run.seed, "held-out views")
     first, second = (

@@ -17,6 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
@@ -169,14 +170,15 @@ def _work_through(
                 bar.update(sum(epochs_done) - bar.n)
                 for future in done:
                     yield future.result()
-    except BrokenProcessPool:
-        raise StudyError(
-            "a worker process ended, perhaps for lack of memory; go on with fewer --jobs and --resume."
-        ) from None
-    finally:
-        # After the last result there is nothing to lose; before it, an error or an interrupt: do not wait for epochs.
+    except BaseException as reason:  # an error, an interrupt, or nobody wants the rest: do not wait for epochs
         for process in set(multiprocessing.active_children()) - others:
             process.kill()
+        if isinstance(reason, BrokenProcessPool):
+            raise StudyError(
+                "a worker process ended, perhaps for lack of memory; go on with fewer --jobs and --resume."
+            ) from None
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
 
 
@@ -223,7 +225,8 @@ def _train_and_measure(position: int, run: Run) -> tuple[Record, dict[str, Any]]
 
     start = perf_counter()
     send = sender(settings.device)
-    with threadpool_limits(limits=1, user_api="blas"):
+    # An overflow is told once, by evaluate, and not by every operation after it.
+    with threadpool_limits(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         model = train(data, run, settings, send, tick)
         before = start_model(run.seed, data.training.x.shape[1], settings, send)
         numbers, arrays = evaluate(model, before, data, run, settings, send)

@@ -108,6 +108,7 @@ def row_by_row(
 def nt_xent(
     both: Array,
     temperature: Array,
+    factor: float,
     ignore: Array | None,
     reduction: str,
     normalize: bool,
@@ -119,7 +120,7 @@ def nt_xent(
     """Return NT-Xent of the stacked rows of both views, and its gradients da, db and dτ."""
     n = both.shape[0] // 2
     z, on_sphere = _onto_sphere(both, normalize, eps)
-    dloss = _worth(upstream, z, (2 * n,), reduction)
+    dloss = _worth(None if upstream is None else factor * upstream, z, (2 * n,), reduction)
     if ignore is None and normalize and layout.needs_no_shift(z, temperature):
         dlosses = None if dloss is None else (dloss, dloss)
         (loss, _), grads = softmax_tiles(z, z, temperature, shift=n, tile=tile, dlosses=dlosses)
@@ -130,7 +131,7 @@ def nt_xent(
         )
         if grads is not None:
             grads[0][...] += grads[1]  # each row receives as an anchor and as everyone else's candidate
-    value, _ = reduce_forward(loss, reduction=reduction)
+    value, _ = reduce_forward(factor * loss, reduction=reduction)
     if grads is None:
         return value, None
     dz = _off_sphere(grads[0], on_sphere)
@@ -141,6 +142,7 @@ def clip(
     image: Array,
     text: Array,
     log_scale: Array,
+    outside: Array,
     ignore: Array | None,
     reduction: str,
     normalize: bool,
@@ -149,7 +151,7 @@ def clip(
     tile: int | None,
     upstream: Array | None,
 ) -> tuple[Array, Gradients | None]:
-    """Return CLIP's loss and its gradients dimage, dtext and dθ = −τ dτ."""
+    """Return CLIP's loss and its gradients dimage, dtext and dθ = −τ dτ, 0 where θ lay outside its bounds."""
     xp = namespace(image)
     temperature = xp.asarray(xp.exp(-log_scale))
     z, on_sphere_image = _onto_sphere(image, normalize, eps)
@@ -172,7 +174,7 @@ def clip(
         if rows is not None and cols is not None:
             grads = (rows[0] + cols[1], rows[1] + cols[0], rows[2] + cols[2])
     if grads is not None:
-        grads = (grads[0], grads[1], xp.asarray(-temperature * grads[2]))
+        grads = (grads[0], grads[1], xp.where(outside, xp.zeros_like(grads[2]), -temperature * grads[2]))
     return _together(xp.stack(losses), reduction, grads, on_sphere_image, on_sphere_text)
 
 
