@@ -54,12 +54,13 @@ def softmax_tiles(
         deal = [(task, w, workers) for w in range(workers)]
         totals = _sum(task, together(_totals, deal))
         s_pos = dots(xp, task.scaled, xp.roll(other, -shift, axis=0))  # (N,) over τ
-        sides = [charge(xp, total, s_pos) for total in totals]
-        losses = (sides[0][0], sides[1][0])
+        rows = charge(xp, totals[0], s_pos)
+        cols = rows if task.symmetric else charge(xp, totals[1], s_pos)
+        losses = (rows[0], cols[0])
         if dlosses is None:
             return losses, None
         weights = []
-        for dloss, total, (_, slope) in zip(dlosses, totals, sides, strict=True):
+        for dloss, total, (_, slope) in zip(dlosses, totals, (rows, cols), strict=True):
             pull = softplus_backward(dloss, slope) / temperature  # (N,)
             weights.append(Weights(pull / total, pull))
         dz, dother = _sum(task, together(_gradients, [(*share, *weights) for share in deal]))

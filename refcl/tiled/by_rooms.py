@@ -59,7 +59,7 @@ def room_strips(
             xp.empty(n, dtype=z.dtype),
             None if dloss is None else xp.empty_like(z),
         )
-        shares = [(task, n * w // workers, n * (w + 1) // workers) for w in range(min(workers, n))]
+        shares = [(task, *share) for share in layout.shares(n, workers)]
         parts = together(_strips, shares)
     if dloss is None:
         return task.loss, None

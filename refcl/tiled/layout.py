@@ -74,6 +74,12 @@ def tile_side(tile: int | None, like: Array) -> int:
     return int(max(1, min(tile, anchors)))
 
 
+def shares(n: int, workers: int) -> list[tuple[int, int]]:
+    """Deal 0, ..., n - 1 to the workers: first and last + 1 of each, none of them empty."""
+    workers = min(workers, n)
+    return [(n * w // workers, n * (w + 1) // workers) for w in range(workers)]
+
+
 def spans(first: int, last: int, step: int) -> list[slice]:
     """Cut first, ..., last - 1 into slices of ``step``."""
     return [slice(start, min(start + step, last)) for start in range(first, last, step)]

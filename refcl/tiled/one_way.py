@@ -64,7 +64,7 @@ def softmax_strips(
             None if dloss is None else xp.empty_like(z),
             None if dloss is None else xp.empty(n, dtype=z.dtype),
         )
-        shares = [(task, n * w // workers, n * (w + 1) // workers) for w in range(min(workers, n))]
+        shares = [(task, *share) for share in layout.shares(n, workers)]
         partial = together(_strips, shares)
     if dloss is None:
         return task.loss, None
@@ -153,9 +153,9 @@ def charge(xp: Namespace, total: Array, s_pos: Array) -> tuple[Array, SoftplusCa
 
     The walk's own penalty: where the positive dominates, gap → −∞ and both loss and slope are exp(gap).
     """
-    occupied = total > 0
-    total[...] = xp.where(occupied, total, xp.ones_like(total))
-    return softplus_forward(xp.where(occupied, xp.log(total) - s_pos, xp.full_like(total, -xp.inf)))
+    empty = total == 0
+    total[...] = xp.where(empty, xp.ones_like(total), total)
+    return softplus_forward(xp.where(empty, xp.full_like(total, -xp.inf), xp.log(total) - s_pos))
 
 
 def _give(

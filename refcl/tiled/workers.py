@@ -71,13 +71,12 @@ _kept = threading.local()
 
 
 class _Held:
-    """How many calls hold BLAS at one thread, and what undoes it."""
+    """How many calls hold BLAS at one thread, and how many threads it had before the first of them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.threads = 1
-        self.limiter: Any = None
+        self.threads: list[int] = []
 
 
 _held = _Held()
@@ -85,28 +84,38 @@ _held = _Held()
 
 @contextmanager
 def _one_blas_thread() -> Iterator[int]:
-    """Hold BLAS at one thread; yields how many it has otherwise, 1 where it cannot be held."""
-    with _held.lock:
-        if _held.users == 0:
-            blas = _blas()
-            _held.threads = max((library.num_threads for library in blas.lib_controllers), default=1)
-            _held.limiter = blas.limit(limits=1)
-        _held.users += 1
-        threads = _held.threads
+    """Hold BLAS at one thread; yields how many it has otherwise, 1 where there is no BLAS that can be held."""
+    held, libraries = _held, _blas()
+    with held.lock:
+        if held.users == 0:
+            held.threads = [library.num_threads for library in libraries]
+            _set_threads(libraries, [1] * len(libraries))
+        held.users += 1
+        most = max(held.threads, default=1)
     try:
-        yield threads
+        yield most
     finally:
-        with _held.lock:
-            _held.users -= 1
-            if _held.users == 0:
-                _held.limiter.restore_original_limits()
+        with held.lock:
+            held.users -= 1
+            if held.users == 0:
+                _set_threads(libraries, held.threads)
+
+
+def _set_threads(libraries: list[Any], threads: list[int]) -> None:
+    for library, number in zip(libraries, threads, strict=True):
+        # From 3.8 on, threadpoolctl lets only the thread that set the number first set it again, and silently so. Here
+        # the first call may come from one thread and the last may leave from another: the lock above takes turns.
+        release = getattr(library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
+        library.set_num_threads(number)
+        release(force=True)
 
 
 @cache
-def _blas() -> Any:
+def _blas() -> list[Any]:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-    return ThreadpoolController().select(user_api="blas")
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 @cache
