@@ -5,6 +5,7 @@ Every verb lives in its wing; here they are only put together, and what is heavy
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -42,6 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit status: 0, 2 where the input is wrong, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no τ shows a question mark
     arguments = build_parser().parse_args(words)
     try:
         return int(arguments.function(arguments))

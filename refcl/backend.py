@@ -69,9 +69,14 @@ def ones(shape: tuple[int, ...], *, like: Array) -> Array:
     return namespace(like).ones(shape, dtype=like.dtype, **_device(like))
 
 
+def zeros(shape: tuple[int, ...], *, like: Array) -> Array:
+    """Return zeros of the dtype and device of ``like``."""
+    return namespace(like).zeros(shape, dtype=like.dtype, **_device(like))
+
+
 def to_host(x: Array) -> Any:
-    """Copy an array to a NumPy array. It waits for the device: never called on the walk."""
+    """Return an array's numbers as a NumPy array. It waits for the device: never called on the walk."""
     library = library_of(x)
-    if library is not None and library.name == "cupy":
-        return library.xp.asnumpy(x)
-    return np.asarray(x)
+    if library is None or library.name == "numpy":
+        return np.asarray(x)
+    return library.xp.asnumpy(x) if library.name == "cupy" else np.from_dlpack(x)

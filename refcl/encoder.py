@@ -8,7 +8,7 @@ Nothing is remembered between calls: running statistics go in as an argument and
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
-from refcl.backend import Array, constant, namespace
+from refcl.backend import Array, constant, namespace, ones, zeros
 from refcl.pair import Pair
 from refcl.validate import floats, setting
 
@@ -308,7 +308,10 @@ def initial_running(params: tuple[Layer, ...]) -> tuple[Statistics, ...]:
     >>> initial_running(he_init(np.random.default_rng(0), (3, 2, 1), batch_norm=True))
     ((array([0., 0.]), array([1., 1.])), ())
     """
-    return tuple((norm[1] * 0, norm[1] * 0 + 1) if norm else () for _, _, *norm in params)
+    return tuple(
+        (zeros(norm[0].shape, like=norm[0]), ones(norm[0].shape, like=norm[0])) if norm else ()
+        for _, _, *norm in params
+    )
 
 
 def updated_running(
@@ -407,9 +410,10 @@ def he_init(
     params: list[Layer] = []
     for depth, (fan_in, fan_out) in enumerate(pairwise(widths)):
         weight = (rng.standard_normal((fan_in, fan_out)) * (2.0 / fan_in) ** 0.5).astype(dtype)
-        bias = weight[0] * 0
-        hidden = depth < len(widths) - 2
-        params.append((weight, bias, bias + 1, bias * 1) if hidden and batch_norm else (weight, bias))
+        layer: Layer = (weight, zeros((fan_out,), like=weight))
+        if batch_norm and depth < len(widths) - 2:
+            layer = (*layer, ones((fan_out,), like=weight), zeros((fan_out,), like=weight))  # gamma, beta
+        params.append(layer)
     return tuple(params)
 
 

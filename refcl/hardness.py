@@ -64,8 +64,7 @@ def relative_penalty(
     >>> relative_penalty(np.array([[0.8, 0.5, 0.1, 0.7]]), 0.1).round(3)
     array([[0.   , 0.119, 0.002, 0.879]])
     """
-    _, _, _, relative, _ = _share("relative_penalty", s, temperature, positive, ignore, hardest)
-    return relative
+    return _share("relative_penalty", s, temperature, positive, ignore, hardest).relative
 
 
 def penalty_entropy(
@@ -114,7 +113,7 @@ def penalty_entropy(
     >>> penalty_entropy(np.array([[0.8, 0.5, 0.1, -0.3, 0.7]]), 0.2)
     array([0.74053326])
     """
-    xp, s, temperature, r, below = _share("penalty_entropy", s, temperature, positive, ignore, hardest)
+    xp, temperature, r, below = _share("penalty_entropy", s, temperature, positive, ignore, hardest)
     zero, one = constant(0.0, like=s), constant(1.0, like=s)
     largest = xp.max(r, axis=1)  # (N,)
     is_largest = arange(r.shape[1], like=s) == xp.argmax(r, axis=1)[:, None]  # (N, M) one of them where they tie
@@ -159,7 +158,7 @@ def entropy_slope(
     >>> entropy_slope(np.array([[0.8, 0.5, 0.1, -0.3, 0.7]]), 0.2)
     array([2.70752866])
     """
-    xp, s, temperature, r, below = _share("entropy_slope", s, temperature, positive, ignore, hardest)
+    xp, temperature, r, below = _share("entropy_slope", s, temperature, positive, ignore, hardest)
     mean = xp.sum(r * below, axis=1, keepdims=True)  # (N, 1)
     variance = xp.sum(r * (below - mean) ** 2, axis=1)  # (N,)
     return variance / temperature**3
@@ -402,6 +401,13 @@ def _check(name: str, s: Array, positive: Array | None, ignore: Array | None) ->
     return xp
 
 
+class _Share(NamedTuple):
+    xp: Namespace
+    temperature: Array  # ()
+    relative: Array  # (N, M) relative penalty
+    below: Array  # (N, M) how far each negative that counts is below the nearest; 0 elsewhere
+
+
 def _share(
     name: str,
     s: Array,
@@ -409,8 +415,7 @@ def _share(
     positive: Array | None,
     ignore: Array | None,
     hardest: float | int | None,
-) -> tuple[Namespace, Array, Array, Array, Array]:
-    """Return the namespace, s, τ, the relative penalty and how far each negative that counts is below the nearest."""
+) -> _Share:
     xp = _check(name, s, positive, ignore)
     temperature = validate.scalar(name, "temperature", temperature, like=s, positive=True)
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
@@ -420,7 +425,7 @@ def _share(
     _, pool = soft_maximum_forward(s_pos, s_neg, temperature, negatives=counted)
     nearest = xp.max(xp.where(counted, s_neg, constant(-xp.inf, like=s)), axis=1, keepdims=True)  # (N, 1)
     below = xp.where(counted, nearest - s_neg, constant(0.0, like=s))  # (N, M)
-    return xp, s, temperature, pool.relative, below
+    return _Share(xp, temperature, pool.relative, below)
 
 
 def _count(xp: Namespace, pairing: PairingCache, *, like: Array) -> Array:

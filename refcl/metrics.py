@@ -143,7 +143,7 @@ def uniformity_forward(z: Array, *, t: float = 2.0) -> tuple[Array, UniformityCa
     total = xp.sum(e)  # () at least 2
     count = n * (n - 1)
     less = xp.sum(xp.where(pairs, xp.expm1(xp.where(pairs, x, zero)), zero)) / count  # () mean of exp(x), less 1
-    near = less > -0.5
+    near = less > -0.5  # else 1 + less has lost digits that the sum of exponentials still has
     value = xp.where(near, xp.log1p(xp.where(near, less, zero)), top + xp.log(total / count))
     return xp.asarray(value), UniformityCache(centred, e / total, t)
 

@@ -73,14 +73,15 @@ def soft_maximum_forward(
     temperature = validate.scalar("soft_maximum", "temperature", temperature, like=s_neg, positive=True)
     companion("soft_maximum", "negatives", negatives, kind="boolean", shape=s_neg.shape, like=s_neg)
     zero, one, nothing = constant(0.0, like=s_neg), constant(1.0, like=s_neg), constant(-xp.inf, like=s_neg)
-    d = xp.where(negatives, s_neg - s_pos[:, None], nothing)  # (N, M)
-    occupied = xp.any(negatives, axis=1)  # (N,)
-    top = xp.where(occupied, xp.max(d, axis=1), zero)  # (N,) d_max
+    d = xp.where(negatives, s_neg - s_pos[:, None], nothing)  # (N, M) −inf where masked
+    top = xp.max(d, axis=1)  # (N,) d_max
+    occupied = top != nothing  # (N,)
+    top = xp.where(occupied, top, zero)  # (N,)
     e = xp.exp((d - top[:, None]) / temperature)  # (N, M) in [0, 1]
     total = xp.where(occupied, xp.sum(e, axis=1), one)  # (N,) at least 1
     gap = xp.where(occupied, top / temperature + xp.log(total), nothing)  # (N,)
     relative = e / total[:, None]  # (N, M)
-    mean_difference = xp.sum(relative * xp.where(negatives, d, zero), axis=1)  # (N,)
+    mean_difference = xp.sum(relative * xp.where(relative > 0, d, zero), axis=1)  # (N,) without 0 times −inf
     return gap, SoftMaximumCache(relative, mean_difference, occupied, temperature)
 
 
@@ -275,7 +276,7 @@ def _how_many(xp: Namespace, hardest: float | int, negatives: Array) -> Array:
     return xp.take(table, xp.count_nonzero(negatives, axis=1))  # (N,)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16, typed=True)  # 1 is a count, 1.0 is all of them
 def _kept_of(hardest: float | int, candidates: int) -> tuple[int, ...]:
     """Return how many negatives are kept of K, for K = 0, 1, ..., M.
 

@@ -55,7 +55,7 @@ def companion(name: str, argument: str, x: Any, *, kind: str, shape: tuple[int, 
     xp = one_library([library_of(like), library])
     right = x.dtype == xp.bool if kind == "boolean" else xp.isdtype(x.dtype, "integral")
     if not right:
-        raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected a {kind} array of shape {shape}.")
+        raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected an array of {kind}s of shape {shape}.")
     if tuple(x.shape) != shape:
         raise ValueError(f"{name}: {argument} must have shape {shape}; got {tuple(x.shape)}.")
     return x
@@ -125,14 +125,11 @@ def _library(name: str, argument: str, x: Any) -> Library:
     library = library_of(x)
     if library is None:
         root = type(x).__module__.partition(".")[0]
-        how = {
-            "torch": "tensor.detach().cpu().numpy()",
-            "jax": "numpy.asarray(...)",
-            "jaxlib": "numpy.asarray(...)",
-        }
+        came = f"{root}.{type(x).__name__}" if root == "torch" else type(x).__name__
+        convert = "tensor.detach().cpu().numpy()" if root == "torch" else "numpy.asarray(...)"
         raise TypeError(
-            f"{name}: {argument} is {root + '.' if root in how else ''}{type(x).__name__}; expected an array of NumPy, "
-            f"CuPy or the array API standard. Convert it with {how.get(root, 'numpy.asarray(...)')} first."
+            f"{name}: {argument} is {came}; expected an array of NumPy, CuPy or the array API standard. "
+            f"Convert it with {convert} first."
         )
     return library
 

@@ -88,7 +88,7 @@ def info_nce_forward(
     >>> grads.dquery.shape, grads.dkey.shape, grads.dtemperature.shape
     ((4, 8), (6, 8), ())
     """
-    _check("info_nce", query, key, positive, ignore, reduction)
+    _check("info_nce", query, key, positive, ignore, reduction, eps)
     temperature = validate.scalar("info_nce", "temperature", temperature, like=query, positive=True)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = softmax_contrastive_forward(s, temperature, positive=positive, ignore=ignore, reduction=reduction)
@@ -167,7 +167,7 @@ def hard_info_nce_forward(
     >>> bool(hard_info_nce(query, key, 0.1, hardest=2)[0] < info_nce(query, key, 0.1)[0])
     True
     """
-    _check("hard_info_nce", query, key, positive, ignore, reduction)
+    _check("hard_info_nce", query, key, positive, ignore, reduction, eps)
     temperature = validate.scalar("hard_info_nce", "temperature", temperature, like=query, positive=True)
     hardest = validate.hardest("hard_info_nce", hardest)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
@@ -244,7 +244,7 @@ def simple_loss_forward(
     >>> float(loss), grads.dquery
     (-1.0, array([[0. , 0.5]]))
     """
-    _check("simple_loss", query, key, positive, ignore, reduction)
+    _check("simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("simple_loss", "weight", weight, like=query)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = simple_contrastive_forward(s, weight, positive=positive, ignore=ignore, reduction=reduction)
@@ -323,7 +323,7 @@ def hard_simple_loss_forward(
     >>> float(loss), grads.dquery
     (-1.0, array([[0. , 0.5]]))
     """
-    _check("hard_simple_loss", query, key, positive, ignore, reduction)
+    _check("hard_simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("hard_simple_loss", "weight", weight, like=query)
     hardest = validate.hardest("hard_simple_loss", hardest)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
@@ -365,10 +365,13 @@ def compare_backward(ds: Array, cache: CompareCache) -> tuple[Array, Array]:
     return dquery, dkey
 
 
-def _check(name: str, query: Array, key: Array, positive: Array | None, ignore: Array | None, reduction: str) -> None:
+def _check(
+    name: str, query: Array, key: Array, positive: Array | None, ignore: Array | None, reduction: str, eps: float
+) -> None:
     validate.floats(name, query=(query, "N D"), key=(key, "M D"))
     check_roles(name, query, key.shape[0], positive=positive, ignore=ignore)
     validate.reduction(name, reduction)
+    validate.setting(name, "eps", eps, above=0.0)
 
 
 info_nce = Pair(info_nce_forward, info_nce_backward)

@@ -5,13 +5,15 @@ Out: a loss and its gradient. Each is a walk: pairing, pooling, penalty, reduce.
 Read a backward upwards: it is its forward.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, constant
+from refcl.backend import Array, constant, namespace
 from refcl.pair import Pair
-from refcl.pairing import check_roles, pairing_backward, pairing_forward
+from refcl.pairing import PairingCache, check_roles, pairing_backward, pairing_forward
 from refcl.penalty import (
+    HingeCache,
+    SoftplusCache,
     hinge_backward,
     hinge_forward,
     identity_backward,
@@ -20,6 +22,9 @@ from refcl.penalty import (
     softplus_forward,
 )
 from refcl.pooling import (
+    MaximumCache,
+    SoftMaximumCache,
+    WeightedSumCache,
     hardest_negatives,
     maximum_backward,
     maximum_forward,
@@ -28,7 +33,14 @@ from refcl.pooling import (
     weighted_sum_backward,
     weighted_sum_forward,
 )
-from refcl.reduce import reduce_backward, reduce_forward
+from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
+
+
+class SoftmaxContrastiveCache(NamedTuple):
+    pairing: PairingCache
+    pool: SoftMaximumCache
+    penalty: SoftplusCache
+    reduced: ReduceCache
 
 
 def softmax_contrastive_forward(
@@ -38,7 +50,7 @@ def softmax_contrastive_forward(
     positive: Array | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, SoftmaxContrastiveCache]:
     r"""Softmax contrastive loss: the cross-entropy of picking the positive among all candidates.
 
     Parameters
@@ -58,7 +70,7 @@ def softmax_contrastive_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0.
-    cache : tuple
+    cache : SoftmaxContrastiveCache
         What the backward reads; the pair returns the gradients ds (N, M) and dtemperature () instead.
 
     Raises
@@ -93,10 +105,10 @@ def softmax_contrastive_forward(
     gap, pool = soft_maximum_forward(s_pos, s_neg, temperature, negatives=pairing.negatives)
     loss, penalty = softplus_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (pairing, pool, penalty, reduced)
+    return value, SoftmaxContrastiveCache(pairing, pool, penalty, reduced)
 
 
-def softmax_contrastive_backward(dvalue: Array, cache: Any) -> tuple[Array, Array]:
+def softmax_contrastive_backward(dvalue: Array, cache: SoftmaxContrastiveCache) -> tuple[Array, Array]:
     """Return ds and dτ: ∂L/∂s_k = σ r_k/τ, ∂L/∂s_p = −σ/τ, ∂L/∂τ = −σ E_r[d]/τ²."""
     pairing, pool, penalty, reduced = cache
     dloss = reduce_backward(dvalue, reduced)
@@ -113,7 +125,7 @@ def hard_softmax_contrastive_forward(
     positive: Array | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, SoftmaxContrastiveCache]:
     r"""Softmax contrastive loss against the hardest negatives only.
 
     Parameters
@@ -136,7 +148,7 @@ def hard_softmax_contrastive_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0, never more than `softmax_contrastive`.
-    cache : tuple
+    cache : SoftmaxContrastiveCache
         What the backward reads; the pair returns the gradients ds (N, M) and dtemperature () instead.
 
     Raises
@@ -173,12 +185,18 @@ def hard_softmax_contrastive_forward(
     gap, pool = soft_maximum_forward(s_pos, s_neg, temperature, negatives=kept)
     loss, penalty = softplus_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (pairing, pool, penalty, reduced)
+    return value, SoftmaxContrastiveCache(pairing, pool, penalty, reduced)
 
 
-def hard_softmax_contrastive_backward(dvalue: Array, cache: Any) -> tuple[Array, Array]:
+def hard_softmax_contrastive_backward(dvalue: Array, cache: SoftmaxContrastiveCache) -> tuple[Array, Array]:
     """Return ds and dτ: the softmax loss's own way back, since which negatives were kept is a constant."""
     return softmax_contrastive_backward(dvalue, cache)
+
+
+class SimpleContrastiveCache(NamedTuple):
+    pairing: PairingCache
+    pool: WeightedSumCache
+    reduced: ReduceCache
 
 
 def simple_contrastive_forward(
@@ -188,7 +206,7 @@ def simple_contrastive_forward(
     positive: Array | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, SimpleContrastiveCache]:
     r"""Simple contrastive loss: pull the positive, push every negative alike.
 
     Parameters
@@ -208,7 +226,7 @@ def simple_contrastive_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In units of similarity; either sign.
-    cache : tuple
+    cache : SimpleContrastiveCache
         What the backward reads; the pair returns the gradients ds (N, M) and dweight () instead.
 
     Raises
@@ -243,16 +261,16 @@ def simple_contrastive_forward(
     gap, pool = weighted_sum_forward(s_pos, s_neg, weight, negatives=pairing.negatives)
     loss, _ = identity_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (pairing, pool, reduced)
+    return value, SimpleContrastiveCache(pairing, pool, reduced)
 
 
-def simple_contrastive_backward(dvalue: Array, cache: Any) -> tuple[Array, Array]:
+def simple_contrastive_backward(dvalue: Array, cache: SimpleContrastiveCache) -> tuple[Array, Array]:
     """Return ds and dλ: −1 at the positive, λ at every negative; ∂L/∂λ = Σ_k s_k."""
     pairing, pool, reduced = cache
     dloss = reduce_backward(dvalue, reduced)
     dgap = identity_backward(dloss, None)
     ds_pos, ds_neg, dweights = weighted_sum_backward(dgap, pool)
-    xp = validate.floats("simple_contrastive", dweights=(dweights, "N"))
+    xp = namespace(dweights)
     return pairing_backward(ds_pos, ds_neg, pairing), xp.asarray(xp.sum(dweights))
 
 
@@ -264,7 +282,7 @@ def hard_simple_contrastive_forward(
     positive: Array | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, SimpleContrastiveCache]:
     r"""Simple contrastive loss against the hardest negatives only.
 
     Parameters
@@ -287,7 +305,7 @@ def hard_simple_contrastive_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In units of similarity; either sign.
-    cache : tuple
+    cache : SimpleContrastiveCache
         What the backward reads; the pair returns the gradients ds (N, M) and dweight () instead.
 
     Raises
@@ -321,12 +339,19 @@ def hard_simple_contrastive_forward(
     gap, pool = weighted_sum_forward(s_pos, s_neg, weight, negatives=kept)
     loss, _ = identity_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (pairing, pool, reduced)
+    return value, SimpleContrastiveCache(pairing, pool, reduced)
 
 
-def hard_simple_contrastive_backward(dvalue: Array, cache: Any) -> tuple[Array, Array]:
+def hard_simple_contrastive_backward(dvalue: Array, cache: SimpleContrastiveCache) -> tuple[Array, Array]:
     """Return ds and dλ: the simple loss's own way back, since which negatives were kept is a constant."""
     return simple_contrastive_backward(dvalue, cache)
+
+
+class TripletCache(NamedTuple):
+    pairing: PairingCache
+    pool: MaximumCache
+    penalty: HingeCache
+    reduced: ReduceCache
 
 
 def triplet_forward(
@@ -336,7 +361,7 @@ def triplet_forward(
     positive: Array | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
-) -> tuple[Array, Any]:
+) -> tuple[Array, TripletCache]:
     r"""Triplet loss against the nearest negative.
 
     Parameters
@@ -356,7 +381,7 @@ def triplet_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In units of similarity, >= 0.
-    cache : tuple
+    cache : TripletCache
         What the backward reads; the pair returns the gradient ds (N, M) instead.
 
     Raises
@@ -389,10 +414,10 @@ def triplet_forward(
     gap, pool = maximum_forward(s_pos, s_neg, negatives=pairing.negatives, margin=margin)
     loss, penalty = hinge_forward(gap)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, (pairing, pool, penalty, reduced)
+    return value, TripletCache(pairing, pool, penalty, reduced)
 
 
-def triplet_backward(dvalue: Array, cache: Any) -> Array:
+def triplet_backward(dvalue: Array, cache: TripletCache) -> Array:
     """Return ds: −1 at the positive and 1 at the nearest negative, where the hinge is open."""
     pairing, pool, penalty, reduced = cache
     dloss = reduce_backward(dvalue, reduced)
@@ -409,7 +434,7 @@ def _check(name: str, s: Array, positive: Array | None, ignore: Array | None, re
 
 def _weights(name: str, weight: Any, counted: Array, *, like: Array) -> Array:
     """Return λ for each anchor: the one given, or 1 over the number of negatives that count."""
-    xp = validate.floats(name, s=(like, "N M"))
+    xp = namespace(like)
     one = constant(1.0, like=like)
     if weight is None:
         number = xp.sum(xp.where(counted, one, constant(0.0, like=like)), axis=1)  # (N,)

@@ -77,6 +77,7 @@ def nt_xent_forward(
     validate.floats("nt_xent", a=(a, "N D"), b=(b, "N D"))
     temperature = validate.scalar("nt_xent", "temperature", temperature, like=a, positive=True)
     validate.reduction("nt_xent", reduction)
+    validate.setting("nt_xent", "eps", eps, above=0.0)
     n = a.shape[0]
     xp = validate.floats("nt_xent", a=(a, "N D"))
     z = xp.concat((a, b), axis=0)  # (2N, D)
@@ -165,6 +166,7 @@ def clip_forward(
     log_scale = validate.scalar("clip", "log_scale", log_scale, like=image)
     check_roles("clip", image, image.shape[0], positive=None, ignore=ignore)
     validate.reduction("clip", reduction)
+    validate.setting("clip", "eps", eps, above=0.0)
     temperature = xp.asarray(xp.exp(-log_scale))  # ()
     s, compared = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, N)
     columns = None if ignore is None else ignore.T

@@ -1,0 +1,197 @@
+"""The experiment on the command line: ``refcl study`` and ``refcl info``.
+
+In:  words of a shell.
+Out: the table of results (or JSON) on standard output, everything else on standard error, and an exit status: 0, 2
+where a word or a file is wrong, 130 after Ctrl-C.
+"""
+
+import argparse
+import errno
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from refcl.experiment.device import DEVICES
+from refcl.experiment.errors import StudyError
+from refcl.experiment.keys import SOURCES
+from refcl.experiment.optim import OPTIMIZERS
+from refcl.experiment.paper import LOSSES
+
+T = TypeVar("T")
+
+TEMPERATURES = (0.07, 0.3, 0.7, 1.0)
+HARDEST = 0.0819  # the paper's share of hard negatives on CIFAR-10
+LEARNING_RATES = {"adam": 2e-3, "sgd": 0.03}
+WEIGHT_DECAYS = {"adam": 0.0, "sgd": 5e-4}
+
+DESCRIPTION = """Train one small encoder under each loss of the paper's Table 1 and measure what the temperature does.
+Without options: the digits of the package, ten runs, the folder "study"."""
+
+
+def add_verbs(verbs: Any) -> None:
+    """Add the verbs of this wing to the command line's.
+
+    Parameters
+    ----------
+    verbs : argparse's action of subparsers
+        Each verb sets ``function``, which takes the parsed arguments and returns the exit status.
+    """
+    _add_study(verbs.add_parser("study", help="train, measure, report", description=DESCRIPTION, allow_abbrev=False))
+    info = verbs.add_parser("info", help="versions, BLAS, devices", description="Print versions, BLAS and devices.")
+    info.set_defaults(function=info_command)
+
+
+def info_command(arguments: argparse.Namespace) -> int:
+    """Print what a study would run on."""
+    from refcl.experiment.info import describe
+
+    print(describe())
+    return 0
+
+
+def study_command(arguments: argparse.Namespace) -> int:
+    """Run a study, and say in one line why where that is not possible."""
+    try:
+        return _study(arguments)
+    except StudyError as error:
+        return _fail(str(error))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "make room, then go on with --resume" if full else "give an --out that can be written"
+        return _fail(f"{error.filename or arguments.out}: {error.strerror or error}; {advice}.")
+    except KeyboardInterrupt:
+        print("refcl study: interrupted; go on with --resume.", file=sys.stderr)
+        return 130
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from refcl.experiment.data import load
+    from refcl.experiment.info import usable_cores
+    from refcl.experiment.study import plan_runs, run_study
+    from refcl.experiment.table import format_table
+    from refcl.experiment.train import Settings
+
+    settings = Settings(
+        keys=arguments.keys,
+        epochs=arguments.epochs,
+        batch=arguments.batch,
+        optimizer=arguments.optimizer,
+        learning_rate=arguments.learning_rate or LEARNING_RATES[arguments.optimizer],
+        weight_decay=WEIGHT_DECAYS[arguments.optimizer] if arguments.weight_decay is None else arguments.weight_decay,
+        device=arguments.device,
+    )
+    runs = plan_runs(arguments.losses, arguments.temperatures, arguments.hardest, arguments.seeds)
+    records = run_study(
+        load(arguments.data),
+        runs,
+        settings,
+        arguments.out,
+        jobs=arguments.jobs or (usable_cores() if arguments.device == "cpu" else 1),
+        resume=arguments.resume,
+        progress=not arguments.quiet,
+    )
+    print(json.dumps(records, indent=2) if arguments.json else format_table(records))
+    print(f"report: {arguments.out / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"refcl study: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _add_study(study: argparse.ArgumentParser) -> None:
+    study.set_defaults(function=study_command)
+    what = study.add_argument_group("what is trained")
+    what.add_argument("--data", type=Path, metavar="FILE", help="an .npz with X and y (default: the digits)")
+    what.add_argument(
+        "--losses", nargs="+", action=_Distinct, choices=tuple(LOSSES), default=list(LOSSES), metavar="LOSS",
+        help=f"some of {' '.join(LOSSES)} (default: all)",
+    )  # fmt: skip
+    what.add_argument(
+        "--temperatures", nargs="+", action=_Distinct, type=_number(above=0.0), default=list(TEMPERATURES),
+        metavar="T", help="of the losses that have one (default: .07 .3 .7 1)",
+    )  # fmt: skip
+    what.add_argument(
+        "--hardest", type=_hardest, default=HARDEST, metavar="SHARE",
+        help="negatives that the hard losses keep: a share such as .0819 (default) or a count such as 100",
+    )  # fmt: skip
+    what.add_argument(
+        "--keys", choices=SOURCES, default="bank",
+        help="what an anchor is compared with: a memory bank (default), the other views of the batch through the same "
+        "encoder, or a momentum encoder and its queue",
+    )  # fmt: skip
+    what.add_argument(
+        "--seeds", nargs="+", action=_Distinct, type=_integer(0), default=[0], metavar="N",
+        help="one run each (default: 0)",
+    )  # fmt: skip
+    how = study.add_argument_group("how")
+    how.add_argument("--epochs", type=_integer(1), default=100, metavar="N", help="(default: 100)")
+    how.add_argument("--batch", type=_integer(2), default=128, metavar="N", help="samples a step (default: 128)")
+    how.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="(default: adam)")
+    how.add_argument(
+        "--learning-rate", type=_number(above=0.0), metavar="RATE",
+        help="at the start; it falls to a tenth after 80 %% and after 95 %% of the epochs "
+        f"(default: {LEARNING_RATES['adam']:g} for adam, {LEARNING_RATES['sgd']:g} for sgd)",
+    )  # fmt: skip
+    how.add_argument(
+        "--weight-decay", type=_number(above=0.0, at_least=True), metavar="RATE",
+        help=f"(default: {WEIGHT_DECAYS['adam']:g} for adam, {WEIGHT_DECAYS['sgd']:g} for sgd)",
+    )  # fmt: skip
+    how.add_argument("--device", choices=DEVICES, default="cpu", help="gpu needs CuPy (default: cpu)")
+    how.add_argument(
+        "--jobs", type=_integer(1), metavar="N",
+        help="processes; the results do not depend on it (default: one for each core, one on a GPU)",
+    )  # fmt: skip
+    where = study.add_argument_group("what comes out")
+    where.add_argument("--out", type=Path, default=Path("study"), metavar="DIR", help="(default: study)")
+    where.add_argument("--resume", action="store_true", help="go on with the study in DIR; finished runs stay")
+    where.add_argument("--quiet", action="store_true", help="no progress bar")
+    where.add_argument("--json", action="store_true", help="the records on standard output instead of the table")
+
+
+class _Distinct(argparse.Action):
+    """Store a list, once it is sure that nothing is in it twice: a run has a file of its own."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if len(set(values)) < len(values):
+            raise argparse.ArgumentError(self, "expected no value twice")
+        setattr(namespace, self.dest, values)
+
+
+def _integer(least: int) -> Callable[[str], int]:
+    def integer(word: str) -> int:
+        return _checked(word, int, lambda value: value >= least, f"an integer >= {least}")
+
+    return integer
+
+
+def _number(*, above: float, at_least: bool = False) -> Callable[[str], float]:
+    def number(word: str) -> float:
+        expected = f"a finite number {'>=' if at_least else '>'} {above:g}"
+        return _checked(word, float, lambda v: math.isfinite(v) and (v > above or (at_least and v == above)), expected)
+
+    return number
+
+
+def _hardest(word: str) -> float | int:
+    kind: Callable[[str], float | int] = int if word.lstrip("+-").isdecimal() else float
+    return _checked(
+        word,
+        kind,
+        lambda value: value >= 1 if isinstance(value, int) else 0.0 < value <= 1.0,
+        "a share > 0 and <= 1, such as .0819, or a count >= 1, such as 100",
+    )
+
+
+def _checked(word: str, kind: Callable[[str], T], accepted: Callable[[T], bool], expected: str) -> T:
+    try:
+        value = kind(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {word!r}") from None
+    if not accepted(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {word}")
+    return value

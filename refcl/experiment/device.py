@@ -1,0 +1,75 @@
+"""Where the arrays of a run live.
+
+In:  "cpu" or "gpu".  Out: the function that moves a NumPy array there.
+The only file of the experiment that names CuPy; everything else asks the arrays which library they belong to.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refcl.backend import Array
+from refcl.experiment.errors import StudyError
+
+DEVICES = ("cpu", "gpu")
+
+
+def sender(device: str) -> Callable[[np.ndarray], Array]:
+    """Return the function that moves a NumPy array to a device.
+
+    Parameters
+    ----------
+    device : str
+        "cpu" or "gpu".
+
+    Returns
+    -------
+    callable
+        ``numpy.asarray`` or ``cupy.asarray``.
+
+    Raises
+    ------
+    StudyError
+        Where "gpu" is asked for without CuPy or without a GPU.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.experiment.device import sender
+    >>> sender("cpu")(np.array([1.0]))
+    array([1.])
+    """
+    if device == "cpu":
+        return np.asarray
+    try:
+        cupy, _ = _cupy()
+    except StudyError as error:
+        raise StudyError(f"--device gpu: {error}; --device cpu runs without one.") from None
+    send: Callable[[np.ndarray], Array] = cupy.asarray
+    return send
+
+
+def describe_gpus() -> str:
+    """Return the names of the GPUs that CuPy sees, or why it sees none, for a person."""
+    try:
+        cupy, count = _cupy()
+    except StudyError as error:
+        return f"none ({error})"
+    names = [cupy.cuda.runtime.getDeviceProperties(i)["name"].decode() for i in range(count)]
+    return ", ".join(names)
+
+
+def _cupy() -> tuple[Any, int]:
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError:
+        raise StudyError("CuPy is not installed: the extras cuda12 and cuda13 of refcl bring it") from None
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise StudyError(f"CuPy finds no GPU ({error})") from None
+    if count == 0:
+        raise StudyError("CuPy finds no GPU")
+    return cupy, count

@@ -1,0 +1,100 @@
+"""What the embedding looks like.
+
+In:  the records of a study and the embeddings of its runs.
+Out: how far positives stand above the nearest negatives (Fig. 8), and the held-out samples in two dimensions (Fig. 2).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refcl.experiment.paper import Record
+from refcl.experiment.plots.look import CLASS_COLOURS, INK, LIMITS, PALE, panels, shown_columns
+from refcl.experiment.results import load_run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.floating[Any]]
+
+WHISKERS_AND_BOX = (5, 25, 50, 75, 95)  # percentiles
+
+
+def draw_separation(records: Sequence[Record], folder: Path) -> "Figure":
+    """Similarity of the positive and of the nearest negatives, as box plots per run, Fig. 8."""
+    rows = [row for family in LIMITS.items() if (row := shown_columns(records, family))]
+    across = max(len(row) for row in rows)
+    figure, axes = panels(len(rows), across, width=1.0 + 1.52 * across, height=2.5 * len(rows) + 0.4, share=True)
+    grid = np.array(axes, dtype=object).reshape(len(rows), -1)
+    for axis_row, row in zip(grid, rows, strict=True):
+        for axis in axis_row[len(row) :]:
+            axis.remove()
+        for axis, (column, runs) in zip(axis_row, row, strict=False):
+            _boxes(axis, [load_run(folder, run) for run in runs])
+            axis.set_title(column.label, fontsize=9)
+        axis_row[0].set_ylabel("similarity to the anchor")
+    figure.supxlabel("+ positive      1, 2, … nearest negatives", fontsize=9.5, color=INK)
+    return figure
+
+
+def _boxes(axis: "Axes", runs: Sequence[dict[str, Any]]) -> None:
+    """Box plots by hand: matplotlib's own looks up its backend on the way, which loads pyplot."""
+    positive = np.concatenate([run["positive_similarity"] for run in runs])  # (anchors of all seeds,)
+    nearest = np.concatenate([run["nearest"] for run in runs])  # (anchors of all seeds, n)
+    low, lower, middle, upper, high = np.percentile(np.column_stack([positive, nearest]), WHISKERS_AND_BOX, axis=0)
+    n = nearest.shape[1]
+    x = np.arange(n + 1)
+    axis.vlines(x, low, high, color=INK, linewidth=0.7)
+    axis.bar(x, upper - lower, bottom=lower, width=0.65, color=["#009E73"] + ["#A9A9A9"] * n, zorder=2)
+    axis.hlines(middle, x - 0.32, x + 0.32, color=INK, linewidth=1.2, zorder=3)
+    axis.use_sticky_edges = False  # the bars stand on a quartile, not on the ground
+    axis.autoscale_view()
+    axis.grid(visible=False, axis="x")
+    ticks = sorted({0, max(n // 2, 1), n})
+    axis.set_xticks(ticks, ["+"] + [str(tick) for tick in ticks[1:]])
+
+
+def draw_embedding(records: Sequence[Record], folder: Path) -> "Figure":
+    """The held-out embedding before and after training on its first two principal axes, Fig. 2."""
+    shown = shown_columns(records, ("softmax", "simple"), 2)
+    shown += shown_columns(records, ("hard-softmax", "hard-simple"), 2)[-2:]  # the largest τ: there the family matters
+    runs = [load_run(folder, records_of_column[0]) for _, records_of_column in shown]
+    pictures = [("before training", runs[0]["embedding_before"], runs[0]["labels"])]
+    pictures += [(c.label, run["embedding"], run["labels"]) for (c, _), run in zip(shown, runs, strict=True)]
+    across = min(3, len(pictures))
+    down = -(-len(pictures) // across)
+    figure, axes = panels(down, across, width=2.85 * across, height=2.95 * down)
+    for axis in axes[len(pictures) :]:
+        axis.remove()
+    for axis, (title, embedding, labels) in zip(axes, pictures, strict=False):
+        plane, share = principal_plane(embedding)
+        _classes(axis, plane, labels)
+        axis.set_title(f"{title}\n{share:.0%} of the variance", linespacing=1.3)
+        axis.set(aspect="equal", xticks=[], yticks=[], adjustable="datalim")
+        axis.grid(visible=False)
+        axis.spines[:].set_visible(True)
+        axis.spines[:].set_color(PALE)
+    return figure
+
+
+def principal_plane(embedding: Floats) -> tuple[Floats, float]:
+    """Return the coordinates on the first two principal axes, (N, 2), and the share of the variance that they hold."""
+    centred = embedding - embedding.mean(axis=0, dtype=np.float64)
+    variance, axes = np.linalg.eigh(centred.T @ centred)  # (D,) ascending, (D, D): D is small, N may be large
+    plane = np.zeros((embedding.shape[0], 2))
+    plane[:, : variance.size] = centred @ axes[:, :-3:-1]  # an embedding of one dimension lies on a line
+    total = float(np.sum(variance))
+    return plane, float(np.sum(variance[-2:])) / total if total > 0.0 else 0.0
+
+
+def _classes(axis: "Axes", plane: Floats, labels: NDArray[np.integer[Any]]) -> None:
+    """Each point as its own label, so that colour is not all that tells the classes apart."""
+    classes = np.unique(labels)
+    for k, label in enumerate(classes):
+        points = plane[labels == label]
+        colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
+        axis.scatter(points[:, 0], points[:, 1], marker=f"${label}$", color=colour, s=22, linewidths=0.1)

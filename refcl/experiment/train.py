@@ -1,0 +1,191 @@
+"""Data -> a trained encoder.
+
+In:  the training part, a loss and its settings.
+Out: the encoder's parameters and running statistics. The walk of the package, with an optimiser at its end.
+Nothing here knows where the arrays live: they are moved to their device once and stay there.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refcl import hard_info_nce, hard_simple_loss, info_nce, simple_loss
+from refcl.backend import Array, integers, namespace
+from refcl.encoder import Statistics, he_init, initial_running, mlp, updated_running
+from refcl.experiment import keys, optim
+from refcl.experiment.data import Data
+from refcl.experiment.keys import Bank, Candidates, Params, Queue
+from refcl.experiment.seeding import generator
+from refcl.experiment.views import Strength, view
+from refcl.sphere import l2_normalize
+
+# Of the losses in `refcl.experiment.paper.LOSSES`.
+WITH_TEMPERATURE = ("softmax", "hard-softmax")
+WITH_HARDEST = ("hard-softmax", "hard-simple")
+
+Send = Callable[[np.ndarray], Array]
+
+
+class Run(NamedTuple):
+    """One encoder to be trained: one column of Table 1 and a seed."""
+
+    loss: str
+    temperature: float | None  # None where the loss has none
+    hardest: float | int | None  # a fraction or a count; None where the loss keeps all negatives
+    seed: int
+
+
+class Settings(NamedTuple):
+    """What all runs of a study share."""
+
+    keys: str = "bank"
+    epochs: int = 100
+    batch: int = 128
+    optimizer: str = "adam"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    hidden: tuple[int, ...] = (256, 256)
+    dimension: int = 32
+    queue: int = 1024  # entries, where keys are a queue; fewer where there are fewer training samples
+    views: Strength = Strength()
+    device: str = "cpu"
+
+
+class Model(NamedTuple):
+    params: Params
+    running: tuple[Statistics, ...]
+
+
+Memory = Bank | Queue | None
+
+
+def start_model(seed: int, features: int, settings: Settings, send: Send) -> Model:
+    """Return the untrained encoder of a seed: the same one under every loss.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    features : int
+        F, the width of the input.
+    settings : Settings
+        Read here: the widths.
+    send : callable
+        Moves a NumPy array to the device.
+
+    Returns
+    -------
+    Model
+        In float32, batch norm in the hidden layers.
+    """
+    widths = (features, *settings.hidden, settings.dimension)
+    params = he_init(generator(seed, "encoder"), widths, batch_norm=True, dtype="float32")
+    params = optim.tree_map(send, params)
+    return Model(params, initial_running(params))
+
+
+def embed(model: Model, x: Array) -> Array:
+    """Return the embeddings (N, D) of samples (N, F), of length 1, with batch norm's running statistics."""
+    h, _ = mlp.forward(x, model.params, training=False, running=model.running)
+    z, _ = l2_normalize.forward(h)
+    return z
+
+
+def train(data: Data, run: Run, settings: Settings, send: Send, tick: Callable[[int], None]) -> Model:
+    """Train an encoder.
+
+    Parameters
+    ----------
+    data : Data
+        Read here: the training part.
+    run : Run
+        The loss and the seed.
+    settings : Settings
+        Everything else.
+    send : callable
+        Moves a NumPy array to the device.
+    tick : callable
+        Called with the number of finished epochs after each.
+
+    Returns
+    -------
+    Model
+        Depends on the arguments only: the same bits every time, on one machine with one set of versions.
+    """
+    x = send(data.training.x)
+    xp = namespace(x)
+    size, features = x.shape
+    model = start_model(run.seed, features, settings, send)
+    memory = _start_memory(run, settings, size, model)
+    start, step = (optim.start_adam, optim.adam) if settings.optimizer == "adam" else (optim.start_sgd, optim.sgd)
+    state: Any = start(model.params)
+    order, changes = generator(run.seed, "order"), generator(run.seed, "views")
+    for epoch in range(settings.epochs):
+        rate = optim.step_schedule(settings.learning_rate, epoch, settings.epochs)
+        for index in _batches(order, size, settings.batch):
+            sample = xp.take(x, integers(index, like=x), axis=0)
+
+            def another_view(sample: Array = sample) -> Array:
+                return view(sample, changes, image=data.image, blank=data.blank, strength=settings.views)
+
+            grads, running, memory = _gradients(run, model, memory, another_view, index)
+            params, state = step(model.params, grads, state, rate=rate, weight_decay=settings.weight_decay)
+            model = Model(params, running)
+        tick(epoch + 1)
+    return model
+
+
+def _gradients(
+    run: Run, model: Model, memory: Memory, another_view: Callable[[], Array], index: np.ndarray
+) -> tuple[Params, tuple[Statistics, ...], Memory]:
+    """Return the gradients of one batch, the running statistics and the memory after it."""
+    batch = index.size
+    x = another_view()
+    xp = namespace(x)
+    if memory is None:  # both views through the encoder, gradients through both
+        h, cache = mlp.forward(xp.concat([x, another_view()], axis=0), model.params)  # (2B, D)
+        _, (dquery, dkey) = _contrast(run, h[:batch, :], keys.same_candidates(h[batch:, :]))
+        dh = xp.concat([dquery, dkey], axis=0)
+    else:
+        h, cache = mlp.forward(x, model.params)  # (B, D)
+        if isinstance(memory, Bank):
+            candidates = keys.bank_candidates(memory, index)
+            memory = keys.updated_bank(memory, l2_normalize.forward(h)[0], index)
+        else:
+            memory = keys.followed(memory, model.params)
+            candidates = keys.queue_candidates(memory, another_view(), index)
+            memory = keys.enqueued(memory, candidates.key[:batch, :], index)
+        _, (dh, _) = _contrast(run, h, candidates)  # the memory takes no gradient
+    _, dparams = mlp.backward(dh, cache)
+    return dparams, updated_running(cache, model.running), memory
+
+
+def _contrast(run: Run, query: Array, candidates: Candidates) -> tuple[Array, tuple[Array, Array]]:
+    """Return the loss of a batch and its gradients for the anchors and the candidates."""
+    key, which = candidates.key, {"positive": candidates.positive, "ignore": candidates.ignore}
+    if run.loss == "softmax":
+        loss, grads = info_nce(query, key, run.temperature, **which)
+    elif run.loss == "simple":
+        loss, grads = simple_loss(query, key, **which)
+    elif run.loss == "hard-softmax":
+        loss, grads = hard_info_nce(query, key, run.temperature, hardest=run.hardest, **which)
+    else:
+        loss, grads = hard_simple_loss(query, key, hardest=run.hardest, **which)
+    return loss, (grads.dquery, grads.dkey)
+
+
+def _start_memory(run: Run, settings: Settings, size: int, model: Model) -> Memory:
+    if settings.keys == "same":
+        return None
+    rng = generator(run.seed, "memory")
+    if settings.keys == "bank":
+        return keys.start_bank(rng, size, settings.dimension, like=model.params[0][0])
+    return keys.start_queue(rng, min(settings.queue, size), settings.dimension, model.params)
+
+
+def _batches(rng: np.random.Generator, size: int, batch: int) -> Iterator[np.ndarray]:
+    # What is left over at the end of an epoch waits for the next, another permutation: every batch is of one size.
+    order = rng.permutation(size)
+    for start in range(0, size - batch + 1, batch):
+        yield order[start : start + batch]

@@ -1,0 +1,27 @@
+"""Fixtures: the backends; hypothesis made repeatable, and mpmath at 50 digits."""
+
+import pytest
+from backends import BACKENDS, Backend, backend_named, ban_host_reads
+from hypothesis import HealthCheck, settings
+from mpmath import mp
+
+mp.dps = 50
+
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Each library in turn; on strict arrays, whatever a GPU would have to wait for raises."""
+    chosen = backend_named(request.param)
+    if chosen.name.startswith("strict"):
+        ban_host_reads(monkeypatch)
+    return chosen

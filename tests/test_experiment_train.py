@@ -1,0 +1,177 @@
+"""Training: the same bits every time, the same walk in every library, and gradients that are the loss's own."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from backends import NUMPY, Backend, backend_named, ban_host_reads
+
+from refcl import hard_info_nce, hard_simple_loss, info_nce, simple_loss
+from refcl.encoder import mlp
+from refcl.experiment import keys, train
+from refcl.experiment.data import load
+from refcl.experiment.errors import StudyError
+from refcl.experiment.evaluate import evaluate
+from refcl.experiment.optim import tree_map
+from refcl.experiment.paper import LOSSES
+from refcl.experiment.train import WITH_HARDEST, WITH_TEMPERATURE, Run, Settings, start_model
+
+DIGITS = load()
+SMALL = DIGITS._replace(training=DIGITS.training._replace(x=DIGITS.training.x[:200], y=DIGITS.training.y[:200]))
+QUICK = Settings(epochs=2, batch=32, hidden=(24,), dimension=6, queue=70)
+
+
+def run_of(loss: str, *, seed: int = 0) -> Run:
+    return Run(loss, 0.3 if loss in WITH_TEMPERATURE else None, 0.2 if loss in WITH_HARDEST else None, seed)
+
+
+def leaves(tree: Any) -> list[Any]:
+    return [leaf for branch in tree for leaf in leaves(branch)] if isinstance(tree, tuple) else [tree]
+
+
+def trained(run: Run, settings: Settings = QUICK) -> train.Model:
+    return train.train(SMALL, run, settings, np.asarray, lambda epoch: None)
+
+
+@pytest.mark.parametrize("source", keys.SOURCES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_run_has_the_same_bits_every_time(loss: str, source: str) -> None:
+    settings = QUICK._replace(keys=source)
+    first, again, other = (trained(run_of(loss, seed=seed), settings) for seed in (0, 0, 1))
+    for one, two, three in zip(leaves(first), leaves(again), leaves(other), strict=True):
+        assert one.dtype == np.float32
+        assert np.all(np.isfinite(one))
+        np.testing.assert_array_equal(one, two)
+        assert not np.array_equal(one, three)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("source", keys.SOURCES)
+def test_training_runs_in_any_library_without_looking_at_its_arrays(
+    source: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = QUICK._replace(keys=source, optimizer=optimizer)
+    for loss in LOSSES:
+        expected = trained(run_of(loss), settings)
+        strict = backend_named("strict-no-float64")
+        with monkeypatch.context() as patch:
+            ban_host_reads(patch)
+            model = train.train(SMALL, run_of(loss), settings, strict.array, lambda epoch: None)
+        for ours, theirs in zip(leaves(model), leaves(expected), strict=True):
+            np.testing.assert_allclose(strict.host(ours), theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_starts_from_the_same_encoder_under_every_loss() -> None:
+    start = start_model(3, 64, QUICK, np.asarray)
+    still = [trained(run_of(loss, seed=3), QUICK._replace(learning_rate=1e-30)) for loss in LOSSES]
+    for model in still:
+        for ours, theirs in zip(leaves(model.params), leaves(start.params), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-20)
+
+
+def test_every_epoch_is_counted_and_every_batch_is_full() -> None:
+    epochs: list[int] = []
+    train.train(SMALL, run_of("softmax"), QUICK, np.asarray, epochs.append)
+    assert epochs == [1, 2]
+    batches = list(train._batches(np.random.default_rng(0), 200, 32))
+    assert [batch.size for batch in batches] == [32] * 6
+    assert np.unique(np.concatenate(batches)).size == 192
+
+
+@pytest.mark.parametrize("source", keys.SOURCES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_gradients_are_those_of_the_loss(loss: str, source: str) -> None:
+    """Along a random direction, by differences in float64; the memory is a constant."""
+    rng = np.random.default_rng(0)
+    run, settings = run_of(loss), QUICK._replace(keys=source, hidden=(9,), dimension=4)
+    model = start_model(0, 64, settings, lambda x: x.astype(np.float64))
+    memory = train._start_memory(run, settings, 200, model)
+    index = rng.permutation(200)[:16]
+    views = rng.standard_normal((2, 16, 64))
+    direction = tree_map(lambda p: rng.standard_normal(p.shape), model.params)
+
+    def value(params: Any) -> float:
+        query, _ = mlp.forward(views[0], params)
+        if isinstance(memory, keys.Bank):
+            candidates = keys.bank_candidates(memory, index)
+        elif isinstance(memory, keys.Queue):
+            candidates = keys.queue_candidates(memory, views[1], index)
+        else:
+            h, _ = mlp.forward(np.concatenate([views[0], views[1]]), params)
+            query, candidates = h[:16], keys.same_candidates(h[16:])
+        which = {"positive": candidates.positive, "ignore": candidates.ignore}
+        if loss == "softmax":
+            return float(info_nce.forward(query, candidates.key, 0.3, **which)[0])
+        if loss == "simple":
+            return float(simple_loss.forward(query, candidates.key, **which)[0])
+        if loss == "hard-softmax":
+            return float(hard_info_nce.forward(query, candidates.key, 0.3, hardest=0.2, **which)[0])
+        return float(hard_simple_loss.forward(query, candidates.key, hardest=0.2, **which)[0])
+
+    remaining = iter(views)
+    dparams, _, _ = train._gradients(run, model, memory, lambda: next(remaining), index)
+    slope = sum(float(np.sum(d * v)) for d, v in zip(leaves(dparams), leaves(direction), strict=True))
+    h = 1e-6
+    up, down = (value(tree_map(lambda p, v, s=sign: p + s * h * v, model.params, direction)) for sign in (1.0, -1.0))
+    assert abs(slope) > 1e-3
+    assert slope == pytest.approx((up - down) / (2 * h), rel=1e-5)
+
+
+def test_a_bank_takes_the_batch_after_the_loss() -> None:
+    rng = np.random.default_rng(0)
+    model = start_model(0, 64, QUICK, np.asarray)
+    bank = train._start_memory(run_of("softmax"), QUICK, 200, model)
+    assert isinstance(bank, keys.Bank)
+    view, index = rng.standard_normal((8, 64)).astype(np.float32), np.arange(8)
+    _, _, after = train._gradients(run_of("softmax"), model, bank, lambda: view, index)
+    assert isinstance(after, keys.Bank)
+    assert not np.array_equal(after.entries[:8], bank.entries[:8])
+    np.testing.assert_array_equal(after.entries[8:], bank.entries[8:])
+
+
+def test_training_learns_and_is_measured() -> None:
+    settings = Settings(epochs=4, hidden=(64,), dimension=16)
+    run = run_of("softmax")
+    before = start_model(0, 64, settings, np.asarray)
+    after = train.train(DIGITS, run, settings, np.asarray, lambda epoch: None)
+    numbers, arrays = evaluate(after, before, DIGITS, run, settings, np.asarray)
+    untrained, _ = evaluate(before, before, DIGITS, run, settings, np.asarray)
+    assert numbers["few_label_accuracy"] > untrained["few_label_accuracy"] + 0.05
+    assert numbers["uniformity"] > untrained["uniformity"] + 0.5
+    assert arrays["embedding"].shape == arrays["embedding_before"].shape == (540, 16)
+    for name in ("embedding", "embedding_before"):
+        np.testing.assert_allclose(np.linalg.norm(arrays[name], axis=1), 1.0, rtol=1e-5)
+    assert arrays["nearest"].shape == (540, 10)
+    assert np.all(np.diff(arrays["nearest"], axis=1) <= 0.0)
+    # on the sphere the squared distance of two views is 2 - 2 times their similarity
+    assert numbers["alignment"] == pytest.approx(2.0 - 2.0 * arrays["positive_similarity"].mean(), rel=1e-5)
+    np.testing.assert_array_equal(arrays["labels"], DIGITS.held_out.y)
+    h, _ = mlp.forward(DIGITS.held_out.x, rebuilt(arrays, "weight", "bias", "gamma", "beta"), training=False,
+                       running=rebuilt(arrays, "running_mean", "running_variance"))  # fmt: skip
+    np.testing.assert_allclose(h / np.linalg.norm(h, axis=1, keepdims=True), arrays["embedding"], rtol=1e-5, atol=1e-6)
+
+
+def rebuilt(arrays: dict[str, Any], *names: str) -> tuple[tuple[Any, ...], ...]:
+    """Return the parameters (or statistics) that a run's flat names stand for."""
+    layers = ([f"layer{depth}_{name}" for name in names] for depth in range(2))
+    return tuple(tuple(arrays[name] for name in layer if name in arrays) for layer in layers)
+
+
+def test_a_run_that_diverged_is_refused() -> None:
+    run = run_of("softmax")
+    model = start_model(0, 64, QUICK, np.asarray)
+    for factor in (np.nan, 0.0, 1e30):
+        broken = model._replace(params=tree_map(lambda p, f=factor: p * np.float32(f), model.params))
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            pytest.raises(StudyError, match="diverged under the softmax loss; lower --learning-rate"),
+        ):
+            evaluate(broken, model, SMALL, run, QUICK, np.asarray)
+
+
+def test_embeddings_are_the_same_in_every_library(backend: Backend) -> None:
+    model = start_model(0, 64, QUICK, lambda x: x.astype(np.float64))
+    here = train.Model(*backend.arrays(tuple(model)))
+    z = train.embed(here, backend.array(SMALL.held_out.x[:20]))
+    expected = train.embed(model, NUMPY.array(SMALL.held_out.x[:20]))
+    np.testing.assert_allclose(backend.host(z), expected, rtol=1e-4, atol=1e-5)

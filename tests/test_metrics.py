@@ -1,0 +1,172 @@
+"""Alignment, uniformity, tolerance, local separation."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from backends import EPS, Backend, check_near
+from mpmath import mp, mpf
+from scipy import integrate
+
+from refcl import metrics
+
+RNG = np.random.default_rng(14)
+
+
+def sphere(n: int, d: int) -> Any:
+    z = RNG.standard_normal((n, d))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+Z, LABELS = sphere(7, 3), np.array([0, 1, 0, 2, 1, 0, 3])
+
+
+def test_alignment_of_unit_rows_is_two_less_two_cosines() -> None:
+    a, b = sphere(6, 4), sphere(6, 4)
+    check_near(metrics.alignment(a, b)[0], 2 - 2 * np.mean(np.sum(a * b, axis=1)), rtol=1e-14)
+
+
+POWERS = {0.5: (math.sqrt(2) + math.sqrt(5)) / 2, 1.0: 3.5, 2.0: 14.5, 3.0: 66.5}
+
+
+@pytest.mark.parametrize(("alpha", "value"), POWERS.items())
+def test_alignment_is_the_mean_of_powers_of_distances(alpha: float, value: float, backend: Backend) -> None:
+    a, b = np.array([[2.0, 0.0], [3.0, 4.0]]), np.zeros((2, 2))
+    got, grads = metrics.alignment(backend.array(a), backend.array(b), alpha=alpha)
+    check_near(backend.host(got), value, rtol=8 * EPS[backend.dtype])
+    check_near(backend.host(grads.da), -backend.host(grads.db), rtol=0.0)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.5, 2.0])
+def test_alignment_of_a_pair_that_coincides_has_gradient_zero(alpha: float, backend: Backend) -> None:
+    a, b = backend.array(np.array([[1.0, 2.0], [1.0, 0.0]])), backend.array(np.array([[1.0, 2.0], [0.0, 0.0]]))
+    _, grads = metrics.alignment(a, b, alpha=alpha)
+    da = backend.host(grads.da)
+    assert da[0].tolist() == [0.0, 0.0]
+    assert da[1, 0] > 0
+
+
+def test_uniformity_of_two_antipodal_rows_is_minus_four_t(backend: Backend) -> None:
+    z = backend.array(np.array([[0.6, 0.8], [-0.6, -0.8]]))
+    for t in (0.5, 2.0, 3.0):
+        check_near(backend.host(metrics.uniformity(z, t=t)[0]), -4 * t, rtol=4 * EPS[backend.dtype])
+
+
+def test_uniformity_of_rows_that_coincide_is_zero_with_gradient_zero(backend: Backend) -> None:
+    value, grads = metrics.uniformity(backend.array(np.tile(Z[:1], (5, 1))))
+    assert abs(float(backend.host(value))) <= EPS[backend.dtype]
+    assert np.abs(backend.host(grads.dz)).max() <= 8 * EPS[backend.dtype]
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-8, 1e-4, 0.1, 1.0])
+def test_uniformity_of_embeddings_that_nearly_collapsed_has_its_digits(scale: float) -> None:
+    z = Z[:1] + scale * RNG.standard_normal((6, 3))
+    rows = [[mpf(float(x)) for x in row] for row in z]
+    pairs = [(rows[i], rows[j]) for i in range(6) for j in range(i)]
+    potentials = [mp.exp(-2 * mp.fsum((x - y) ** 2 for x, y in zip(*pair, strict=True))) for pair in pairs]
+    want = mp.log(mp.fsum(potentials) / len(pairs))
+    got = mpf(float(metrics.uniformity(z)[0]))
+    # Taking out the mean rounds each row by eps: relative to distances of size scale.
+    assert abs(got - want) <= (1e-13 + 8 * EPS["float64"] / scale) * abs(want)
+
+
+def test_uniformity_does_not_see_a_shift_or_a_rotation() -> None:
+    rotation, _ = np.linalg.qr(RNG.standard_normal((3, 3)))
+    value, grads = metrics.uniformity(Z)
+    moved, moved_grads = metrics.uniformity(Z @ rotation + 3.0)
+    check_near(moved, value, rtol=1e-13)
+    check_near(moved_grads.dz, grads.dz @ rotation, rtol=1e-13)
+    assert np.abs(grads.dz.sum(axis=0)).max() < 1e-15
+
+
+def test_uniformity_leaves_out_pairs_of_a_row_with_itself() -> None:
+    """The authors' code averages over all pairs of rows, i = j among them: another number."""
+    value = math.exp(float(metrics.uniformity(Z)[0]))
+    with_self = np.mean(np.exp(2 * 2 * (Z @ Z.T) - 2 * 2))
+    check_near((6 * value + 1) / 7, with_self, rtol=1e-14)
+
+
+def test_far_rows_do_not_underflow_to_minus_infinity(backend: Backend) -> None:
+    value, grads = metrics.uniformity(backend.array(np.array([[0.0, 0.0], [40.0, 0.0], [0.0, 30.0]])))
+    check_near(backend.host(value), -1800 - math.log(3), rtol=4 * EPS[backend.dtype])
+    assert np.isfinite(backend.host(grads.dz)).all()
+
+
+def test_a_sample_of_the_uniform_law_comes_near_to_the_law() -> None:
+    sample = metrics.uniformity(sphere(1500, 5))[0]
+    assert abs(float(sample) - metrics.uniform_law_uniformity(5)) < 0.02
+
+
+@pytest.mark.parametrize("t", [0.3, 2.0, 60.0, 150.0, 500.0])
+@pytest.mark.parametrize("dimension", [2, 3, 8, 40])
+def test_uniform_law_is_the_integral_over_the_sphere(dimension: int, t: float) -> None:
+    """Of the density (1 − c²)^((D − 3)/2) of the cosine, with c = cos θ; on both sides of t = 100."""
+
+    def density(angle: float) -> float:
+        return math.sin(angle) ** (dimension - 2)
+
+    def potential(angle: float) -> float:
+        return density(angle) * math.exp(2 * t * (math.cos(angle) - 1))
+
+    near = min(math.pi, 12 / math.sqrt(t))  # where the potential lives
+    mean = integrate.quad(potential, 0, near, epsabs=0, epsrel=1e-12)[0] + integrate.quad(potential, near, math.pi)[0]
+    total = integrate.quad(density, 0, math.pi)[0]
+    check_near(metrics.uniform_law_uniformity(dimension, t=t), math.log(mean / total), rtol=1e-9)
+
+
+def test_uniform_law_in_one_dimension_is_two_points() -> None:
+    check_near(metrics.uniform_law_uniformity(1, t=2.0), math.log((1 + math.exp(-8)) / 2), rtol=1e-14)
+
+
+def test_uniform_law_has_no_seam_where_its_formula_changes() -> None:
+    below, above = (metrics.uniform_law_uniformity(64, t=t) for t in (100.0, np.nextafter(100.0, 101)))
+    check_near(below, above, rtol=1e-11)
+
+
+@pytest.mark.parametrize("self_pairs", [False, True])
+def test_tolerance_is_the_mean_over_classes_of_anchors(self_pairs: bool, backend: Backend) -> None:
+    """A row alone in its class has no partner, and is left out."""
+    got = metrics.tolerance(backend.array(Z), backend.array(LABELS), self_pairs=self_pairs)
+    means = []
+    for i in range(7):
+        alike = [float(Z[i] @ Z[j]) for j in range(7) if LABELS[i] == LABELS[j] and (self_pairs or i != j)]
+        if alike:
+            means.append(sum(alike) / len(alike))
+    assert len(means) == (7 if self_pairs else 5)
+    check_near(backend.host(got), np.mean(means), rtol=20 * EPS[backend.dtype])
+
+
+def test_tolerance_to_the_letter_counts_other_classes_as_zero() -> None:
+    alike = LABELS[:, None] == LABELS[None, :]
+    check_near(metrics.tolerance(Z, LABELS, normalized=False, self_pairs=True), np.mean(alike * (Z @ Z.T)), rtol=1e-14)
+
+
+def test_tolerance_of_collapsed_embeddings_is_one() -> None:
+    check_near(metrics.tolerance(np.tile(Z[:1], (4, 1)), np.array([0, 0, 1, 1])), 1.0, rtol=1e-15)
+
+
+def test_tolerance_of_classes_of_one_is_nan(backend: Backend) -> None:
+    assert np.isnan(backend.host(metrics.tolerance(backend.array(Z), backend.array(np.arange(7)))))
+    assert np.isnan(
+        backend.host(metrics.tolerance(backend.array(Z[:1]), backend.array(np.arange(1)), normalized=False))
+    )
+
+
+def test_tolerance_asks_only_which_labels_are_equal() -> None:
+    check_near(metrics.tolerance(Z, 5 - 3 * LABELS), metrics.tolerance(Z, LABELS), rtol=0.0)
+
+
+def test_local_separation_lists_the_nearest_first(backend: Backend) -> None:
+    s = np.array([[0.5, 0.25, 0.75, -0.5], [0.125, -0.25, 0.0, 0.375]])
+    positive, nearest = metrics.local_separation(backend.array(s), nearest=2)
+    assert backend.host(positive).tolist() == [0.5, -0.25]
+    assert backend.host(nearest).tolist() == [[0.75, 0.25], [0.375, 0.125]]
+
+
+def test_local_separation_of_too_few_negatives_is_nan(backend: Backend) -> None:
+    s = backend.array(np.array([[0.5, 0.25, 0.75, -0.5]]))
+    ignore = backend.array(np.array([[False, True, False, True]]))
+    nearest = backend.host(metrics.local_separation(s, nearest=2, ignore=ignore).nearest)
+    assert nearest[0, 0] == 0.75
+    assert np.isnan(nearest[0, 1])

@@ -1,0 +1,239 @@
+"""Tests of the tests, and of what holds the house together: imports go one way, and comparisons compare."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from backends import NUMPY, check_near, check_same_bits
+from calls import given, run, weighed
+from cases import PAIR_CASES, Case, core_modules, named
+from differences import along, check_against, check_gradient, derivative, gradient, noise
+
+import refcl
+
+TESTS = sorted(Path(__file__).parent.glob("test_*.py"))
+CORE = sorted({Path(module.__file__ or "") for module in core_modules()})
+every_file = pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions_that_test(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node
+
+
+def asserts(function: ast.AST) -> bool:
+    """Tell whether a function asserts: a statement, pytest.raises, or a helper named check_ or assert_."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ("raises", "warns", "fail") or name.startswith(("check_", "assert_")):
+                return True
+    return False
+
+
+def idle_comparisons(tree: ast.AST) -> list[int]:
+    """Return the lines of comparisons, and of calls that only tell, whose result nobody looks at."""
+    tells = ("allclose", "isclose", "array_equal", "all", "any", "equal")
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            name = getattr(getattr(node.value, "func", None), "attr", "")
+            if isinstance(node.value, ast.Compare | ast.BoolOp | ast.UnaryOp) or name in tells:
+                lines.append(node.lineno)
+    return lines
+
+
+@every_file
+def test_every_test_asserts(path: Path) -> None:
+    silent = [function.name for function in functions_that_test(parsed(path)) if not asserts(function)]
+    assert silent == []
+
+
+@every_file
+def test_no_comparison_is_idle(path: Path) -> None:
+    assert idle_comparisons(parsed(path)) == []
+
+
+@every_file
+def test_no_assertion_is_always_true(path: Path) -> None:
+    """An assert of a constant, or of a tuple, which is true whatever it holds."""
+    always = [
+        node.lineno
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant | ast.Tuple)
+    ]
+    assert always == []
+
+
+@every_file
+def test_no_name_is_used_twice(path: Path) -> None:
+    """The second would hide the first, which would never run."""
+    names = [function.name for function in functions_that_test(parsed(path))]
+    assert len(names) == len(set(names))
+
+
+def test_the_walks_over_the_tests_see_what_they_look_for() -> None:
+    bad = ast.parse("def test_a():\n    x = 1\n    x == 1\n    numpy.allclose(x, 1)\n    not x")
+    assert not asserts(bad)
+    assert idle_comparisons(bad) == [3, 4, 5]
+    good = "def test_a():\n    assert x == 1", "def test_b():\n    check_near(x, 1)", "with pytest.raises(E):\n    f()"
+    assert all(asserts(ast.parse(text)) and not idle_comparisons(ast.parse(text)) for text in good)
+
+
+# Faults that a check must find: what it makes of a right gradient.
+FAULTS: dict[str, Callable[[Any], Any]] = {
+    "a part in a thousand too large": lambda g: g * 1.001,
+    "a part in a million too large": lambda g: g * (1 + 1e-6),
+    "zero": lambda g: g * 0.0,
+    "doubled": lambda g: g * 2.0,
+    "turned over": lambda g: -g,
+}
+# The first case of each pair that was given all its arguments.
+WHOLE = [case for case in PAIR_CASES if all(x is not None for x in case.inputs)]
+ONE_OF_EACH = list({case.function.__name__: case for case in reversed(WHOLE)}.values())
+
+
+def spoilt(tree: Any, fault: Callable[[Any], Any]) -> Any:
+    return tuple(spoilt(branch, fault) for branch in tree) if isinstance(tree, tuple) else fault(tree)
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=named)
+def test_planted_faults_are_found(case: Case) -> None:
+    """In the gradient by each argument, one at a time, of every pair."""
+    _, grads, upstream = run(case, NUMPY)
+    function, inputs = weighed(case, upstream), given(case)
+    numeric, rounding = gradient(function, inputs, step=case.step), noise(function, inputs, step=case.step)
+    check_against(grads, numeric, rounding)
+    for position in range(len(grads)):
+        for fault in FAULTS.values():
+            wrong = tuple(spoilt(g, fault) if p == position else g for p, g in enumerate(grads))
+            with pytest.raises(AssertionError, match=f"gradient {position} is off by"):
+                check_against(wrong, numeric, rounding)
+
+
+def test_a_loss_that_forgets_the_temperature_is_found() -> None:
+    """The value right, the gradient by s not divided by τ."""
+    case = next(case for case in PAIR_CASES if case.name == "softmax_contrastive-diagonal")
+    _, (ds, dtemperature), upstream = run(case, NUMPY)
+    with pytest.raises(AssertionError, match="gradient 0 is off by"):
+        check_gradient((ds * 0.2, dtemperature), weighed(case, upstream), case.inputs, step=case.step)
+
+
+def test_differences_are_exact_for_polynomials_of_degree_four() -> None:
+    assert abs(derivative(lambda x: 3 + 2 * x - x**2 + 5 * x**3 + x**4, 0.1) - 2) < 1e-12
+    assert abs(derivative(lambda x: x**5, 0.1)) > 1e-5
+
+
+def test_differences_walk_nested_inputs() -> None:
+    inputs = (np.array([1.0, 2.0]), ((np.array(3.0), np.array([[4.0]])), ()))
+
+    def product(tree: Any) -> float:
+        (x, ((y, z), _)) = tree
+        return float(x.sum() * y * z[0, 0])
+
+    got = gradient(product, inputs, step=1e-3)
+    check_near(got, (np.array([12.0, 12.0]), ((np.array(12.0), np.array([[9.0]])), ())), rtol=1e-11)
+    direction = (np.array([1.0, 0.0]), ((np.array(2.0), np.array([[0.0]])), ()))
+    check_near(along(product, inputs, direction, step=1e-3), 36.0, rtol=1e-11)
+
+
+def test_nearness_is_relative_and_zeros_do_not_pass() -> None:
+    want = np.array([1e-30, 2e-30])
+    check_near(want * (1 + 1e-9), want, rtol=1e-8)
+    for wrong in (want * 0, want * 2, want * 1.001, -want, want[::-1]):
+        with pytest.raises(AssertionError, match="off by"):
+            check_near(wrong, want, rtol=1e-8)
+    with pytest.raises(AssertionError):
+        check_near(np.array([np.nan]), np.array([1.0]), rtol=1.0)
+    with pytest.raises(AssertionError):
+        check_near(np.array([np.nan]), np.array([np.nan]), rtol=1.0)
+    with pytest.raises(AssertionError):
+        check_near(np.ones(2), np.ones(3), rtol=1.0)
+
+
+def test_same_bits_sees_the_sign_of_zero_and_the_dtype() -> None:
+    check_same_bits(np.array([0.0]), np.array([0.0]))
+    for other in (np.array([-0.0]), np.array([0.0], dtype=np.float32), np.array([5e-324])):
+        with pytest.raises(AssertionError):
+            check_same_bits(np.array([0.0]), other)
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_core_imports_neither_outer_wing(path: Path) -> None:
+    assert [name for name in imported(path) if name.startswith(("refcl.experiment", "refcl.oracle"))] == []
+
+
+@pytest.mark.parametrize("wing", ["experiment", "oracle"])
+def test_the_outer_wings_do_not_import_each_other(wing: str) -> None:
+    other = "refcl.oracle" if wing == "experiment" else "refcl.experiment"
+    files = (Path(refcl.__file__).parent / wing).rglob("*.py")
+    assert [path.name for path in files if any(name.startswith(other) for name in imported(path))] == []
+
+
+def test_only_the_backend_names_array_libraries() -> None:
+    libraries = {"numpy", "cupy", "array_api_strict", "torch", "jax"}
+    named_in = {path.name for path in CORE if {name.partition(".")[0] for name in imported(path)} & libraries}
+    assert named_in == {"backend.py"}
+
+
+def test_the_core_calls_nothing_that_reads_an_array_on_the_host() -> None:
+    """The backends' fixture bans it while the core runs; this finds what no test runs. Settings are exempt."""
+    of_the_host = {"validate.py", "backend.py"}
+    inside = {"temperature_for_entropy", "_solve", "excess", "uniform_law_uniformity"}
+    found = []
+    for path in CORE:
+        tree = parsed(path)
+        allowed = {
+            id(node)
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef) and function.name in inside
+            for node in ast.walk(function)
+        }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or id(node) in allowed or path.name in of_the_host:
+                continue
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            if name in {"float", "int", "complex", "item", "tolist", "to_host", "nonzero"}:
+                found.append(f"{path.name}:{node.lineno} {name}")
+    assert found == []
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the libraries that a fresh Python has loaded after a statement."""
+    program = f"import sys; {statement}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_refcl_loads_nothing_heavy() -> None:
+    heavy = {"scipy", "matplotlib", "cupy", "tqdm", "threadpoolctl", "torch", "jax", "mpmath"}
+    assert loaded_by("import refcl") & heavy == set()
+    assert "scipy" in loaded_by("import refcl, scipy")
+
+
+def test_calling_a_loss_loads_nothing_heavy() -> None:
+    call = "import numpy, refcl; refcl.info_nce(numpy.eye(3)[:, :2], numpy.eye(3)[:, :2])"
+    assert loaded_by(call) & {"scipy", "matplotlib", "cupy", "tqdm", "threadpoolctl"} == set()
