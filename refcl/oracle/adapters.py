@@ -99,7 +99,7 @@ def from_module(
             learned.fill_(_held(holds, float(scalar))[0])
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arrays]
         value, grads = _backward_torch(module(*leaves), [*leaves, learned], upstream)
-        dscalar = None if grads[-1] is None else grads[-1].reshape(()) * _held(holds, float(scalar))[1]
+        dscalar = grads[-1].reshape(()) * _held(holds, float(scalar))[1]
         return value, (*grads[:-1], dscalar)
 
     candidate.takes_scalar = True  # type: ignore[attr-defined]
@@ -221,9 +221,8 @@ def _backward_torch(value: Any, leaves: list[Any], upstream: Any) -> Any:
     if upstream is not None:
         given = torch.as_tensor(upstream, dtype=value.dtype, device=value.device).reshape(value.shape)
     grads = torch.autograd.grad(value, leaves, given, allow_unused=True)
-    # A matrix that was detached has a gradient of zeros; a temperature that was is missing its own.
     return host, tuple(
-        (np.zeros(x.shape, dtype=host.dtype) if x.ndim else None) if g is None else g.detach().cpu().numpy()
+        np.zeros(x.shape, dtype=host.dtype) if g is None else g.detach().cpu().numpy()
         for x, g in zip(leaves, grads, strict=True)
     )
 

@@ -91,11 +91,11 @@ def diagnose(question: Question, results: list[Result], call: Call | None = None
     """
     judged, overflowed = _without_overflow(question, results)
     diagnosis = Diagnosis()
-    if all(agrees(r.right, r.outcome) for r in judged):
+    if overflowed and all(agrees(r.right, r.outcome) for r in judged):
         diagnosis.findings = [Finding((_OVERFLOW,), overflowed)]
         return diagnosis
     findings = _explain(question, judged)
-    benign = _loses_digits(question, judged, call) if not findings and call is not None else ""
+    benign = "" if findings or call is None else _loses_digits(question, results, call, bool(overflowed))
     if benign:
         diagnosis.benign = "" if overflowed else benign
         diagnosis.evidence = [benign] if overflowed else []
@@ -118,20 +118,26 @@ _OVERFLOW = "overflow-at-small-temperature"
 
 
 def _without_overflow(question: Question, results: list[Result]) -> tuple[list[Result], str]:
-    """Set aside the probes where raw exponentials overflow, if that is where the answers are not finite."""
+    """Set aside the probes whose answers are not finite; say where, if it is raw exponentials that overflow there."""
     broken = [r for r in results if not r.outcome.finite]
     if not broken:
         return results, ""
     for r in broken:
-        if not raw_exponentials_fail(question, r) and cancellation(question, r) * r.outcome.eps < 1e-3:
+        if not raw_exponentials_fail(question, r) and not _cancels(question, r):
             raise CannotJudge(f'it returned NaN or infinity on probe "{r.probe.name}", where nothing need overflow.')
-    if not any(raw_exponentials_fail(question, r) for r in broken):
-        return [r for r in results if r.outcome.finite], ""
-    kept = [r for r in results if r.outcome.finite and not (r.probe.stress and raw_exponentials_fail(question, r))]
+    kept = [r for r in results if r.outcome.finite]
+    if all(_cancels(question, r) for r in broken):
+        return kept, ""
+    kept = [r for r in kept if not (r.probe.stress and raw_exponentials_fail(question, r))]
     if not kept:
         raise CannotJudge("it returned NaN or infinity on every probe.")
     where = ", ".join(f'"{r.probe.name}" ({r.probe.dtype}, {_at(question, r)})' for r in broken)
     return kept, f"NaN or infinity on {where}"
+
+
+def _cancels(question: Question, r: Result) -> bool:
+    """Return whether nothing is left where oneself is summed first and subtracted afterwards."""
+    return r.probe.stress and cancellation(question, r) * r.outcome.eps > 1e-3
 
 
 def _at(question: Question, r: Result) -> str:
@@ -221,13 +227,16 @@ def _one_for_each_name(findings: list[Finding]) -> list[Finding]:
     return list(kept.values())
 
 
-def _loses_digits(question: Question, results: list[Result], call: Call) -> str:
+def _loses_digits(question: Question, results: list[Result], call: Call, overflows: bool) -> str:
     """Return why answers that are off only where subtracting oneself cancels are right all the same."""
     off = [r for r in results if not agrees(r.right, r.outcome)]
-    if not all(r.probe.stress and cancellation(question, r) * r.outcome.eps > 1e-9 for r in off):
+    if overflows:
+        off = [r for r in off if not raw_exponentials_fail(question, r)]
+    if not off or not all(r.probe.stress and cancellation(question, r) * r.outcome.eps > 1e-9 for r in off):
         return ""
+    numbers = [r for r in off if r.outcome.finite]
     step = 1e-12 if off[0].probe.dtype == "float64" else 1e-6
-    if not noise(question, off, call, step=step, part=1e-3).rough:
+    if numbers and not noise(question, numbers, call, step=step, part=1e-3).rough:
         return ""
     where = ", ".join(f'"{r.probe.name}" ({_at(question, r)})' for r in off)
     return (

@@ -4,6 +4,7 @@ In:  answers and what was expected.
 Out: the factors of value and gradient and the offset that make them agree on every probe, with their names.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -103,18 +104,38 @@ def fit(question: Question, results: list[Result], expected: Callable[[int], Exp
     if found is None:
         return None
     value, offset = found
-    scalar_agrees = gradient is None or _scalar_goes_along(results, expected, value, gradient)
+    scalar_agrees = gradient is None or _scalar_goes_along(question, results, expected, value, gradient)
     return Fit(value, offset, gradient, scalar_agrees)
 
 
 def _scalar_goes_along(
-    results: list[Result], expected: Callable[[int], Expected], value: Factor, gradient: Factor
+    question: Question, results: list[Result], expected: Callable[[int], Expected], value: Factor, gradient: Factor
 ) -> bool:
     for k, r in enumerate(results):
-        e = scaled(expected(k), value.numbers[k], gradient.numbers[k])
-        if not agrees(e, r.outcome, value=False, grads=False):
+        plain = expected(k)
+        e = scaled(plain, value.numbers[k], gradient.numbers[k])
+        if agrees(e, r.outcome, value=False, grads=False):
+            continue
+        # Where the factor is a power of τ, d(f L)/dτ = f dL/dτ + f' L.
+        moved = _slope(question, r, value, k) * float(np.sum(plain.value if r.upstream is None else 0.0))
+        dscalar, size = (e.dscalar or 0.0) + moved, e.dscalar_size + abs(moved)
+        if gradient.numbers != value.numbers or not agrees(
+            e._replace(dscalar=dscalar, dscalar_size=size), r.outcome, value=False, grads=False
+        ):
             return False
     return True
+
+
+def _slope(question: Question, r: Result, value: Factor, k: int) -> float:
+    """Return the derivative of a factor that is a power of τ by the scalar."""
+    named = next((s for s in SCALES if value.names and s.name == value.names[0]), None)
+    facts = question.facts(r.probe.inputs, r.probe.scalar)
+    if named is None or facts.temperature is None or r.probe.scalar is None:
+        return 0.0
+    twice = named.at(facts._replace(temperature=2 * facts.temperature))
+    power = round(math.log2(abs(float(twice or 1.0) / value.numbers[k])))
+    by_temperature = power * value.numbers[k] / facts.temperature
+    return -facts.temperature * by_temperature if question.scalar == "log_scale" else by_temperature
 
 
 def _value_factor(

@@ -122,6 +122,7 @@ def _embeddings(question: Question, passes: bool, shape: tuple[int, int] | None,
                 stress=True,
             ),
             Probe("coldest", antipodal(13, *size(4, 6), extra=extra), at(0.001), stress=True),
+            Probe("coldest twins", pair(15, 3, 7, twins=True), at(0.001), stress=True),
         ]
     elif passes:
         found += [Probe("heavy", pair(9, 5, 3), 0.9), Probe("light", pair(10, 6, 9), 0.07)]
@@ -164,9 +165,20 @@ def _similarities(question: Question, passes: bool, shape: tuple[int, int] | Non
 
 
 def views(
-    seed: int, n: int, d: int, *, extra: int = 0, norms: float = 1.0, near: bool = False, repeat: bool = False
+    seed: int,
+    n: int,
+    d: int,
+    *,
+    extra: int = 0,
+    norms: float = 1.0,
+    near: bool = False,
+    repeat: bool = False,
+    twins: bool = False,
 ) -> tuple[Any, Any]:
-    """Return two correlated views with rows of unequal length; some positives dominate where ``near``."""
+    """Return two correlated views with rows of unequal length.
+
+    Some positives dominate where ``near``; the views look the same way, row by row, but for a little where ``twins``.
+    """
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((n, d))
     b = 0.8 * a + rng.standard_normal((n, d))
@@ -176,6 +188,9 @@ def views(
         a[half:], b[half:] = a[half:] - 0.5 * a[:1], b[half:] - 0.5 * a[:1]
     if repeat:
         a[-1], b[-1] = a[0], b[0]
+    if twins:
+        b = a + 1e-3 * rng.standard_normal((n, d))
+        a[-1], b[-1] = a[0] + 1e-2, b[0] - 1e-2
     b = np.concatenate([b, rng.standard_normal((extra, d))])
     a *= norms * rng.uniform(0.3, 1.2, (n, 1)) / np.sqrt(d)
     b *= rng.uniform(0.5, 1.6, (n + extra, 1)) / np.sqrt(d)

@@ -38,6 +38,7 @@ class Extra(NamedTuple):
 
     logit: Callable[[float, Any], Any]  # (scalar, greatest logit (A,), a constant in the gradient) -> (A,)
     slope: Callable[[float], float] = lambda t: 0.0  # by the scalar
+    subtracted: Callable[[float], bool] = lambda t: False  # whether the term is taken out of the sum instead
 
 
 @dataclass(frozen=True)
@@ -209,13 +210,20 @@ def _pool_softmax(recipe: Recipe, s: Any, s_pos: Any, t: float, negatives: Any, 
     if recipe.in_denominator == 2:
         columns.append(logit_pos[:, None])
         counted.append(np.ones((len(s), 1), dtype=bool))
-    if recipe.extra is not None:
+    extra = recipe.extra
+    if extra is not None:
         top = np.max(np.where(roles.candidates, logits, -np.inf), axis=1)
-        columns.append(np.broadcast_to(recipe.extra.logit(t, top), (len(s),))[:, None])
-        counted.append(np.ones((len(s), 1), dtype=bool))
+        term = np.broadcast_to(extra.logit(t, top), (len(s),))  # (A,)
+        # A term that is taken out is no column: it lessens the sum afterwards.
+        columns.append((np.full_like(term, -np.inf) if extra.subtracted(t) else term)[:, None])
+        counted.append(np.full((len(s), 1), not extra.subtracted(t)))
     pool, mask = np.concatenate(columns, axis=1), np.concatenate(counted, axis=1)
     outer = recipe.combine != "row by row"
     gap, pool_cache = soft_maximum.forward(np.zeros_like(logit_pos) if outer else logit_pos, pool, 1.0, negatives=mask)
+    taken = np.zeros(len(s))  # (A,) part of the sum that is taken out
+    if extra is not None and extra.subtracted(t):
+        taken = np.exp(term - gap - (0.0 if outer else logit_pos))
+        gap = gap + np.log1p(-taken)
     if outer:
         pairs = gap[None, :] - logit_pos[:, None]  # (A, A) denominators of j against positives of i
         flat, cache = softplus.forward(pairs.ravel())
@@ -231,19 +239,20 @@ def _pool_softmax(recipe: Recipe, s: Any, s_pos: Any, t: float, negatives: Any, 
         pushed = dloss * slope
         dnum = -(dloss.sum(axis=1) if outer else dloss)  # (A,)
         if "denominator" in recipe.detached:
-            dlogits, dpos = np.zeros_like(pool), np.zeros_like(dnum)
+            dlogits, dpos, gathered = np.zeros_like(pool), np.zeros_like(dnum), np.zeros_like(dnum)
         else:
             gathered = pushed.sum(axis=0) if outer else pushed
-            dpos, dlogits, _ = soft_maximum.backward(gathered, pool_cache)
+            _, dlogits, _ = soft_maximum.backward(gathered / (1 - taken), pool_cache)
             # log(Σ + w e^p) − p: what the negatives receive is what the positive gives
-            dpos = (-pushed.sum(axis=1) if outer else dpos) - dnum
+            dpos = -(pushed.sum(axis=1) if outer else pushed) - dnum
         given = logits.shape[1]
         ds = alpha.at(t) * dlogits[:, :given]  # (A, T)
         terms = [alpha.slope(t) * dlogits[:, :given] * s]
         if recipe.in_denominator == 2:
             dpos = dpos + dlogits[:, given]
-        if recipe.extra is not None:
-            terms.append(recipe.extra.slope(t) * dlogits[:, -1:])
+        if extra is not None:
+            dterm = -gathered * taken / (1 - taken) if extra.subtracted(t) else dlogits[:, -1]
+            terms.append(extra.slope(t) * dterm)
         ds[rows, roles.positive] += alpha_pos.at(t) * dpos + alpha_num.at(t) * dnum
         terms.append((alpha_pos.slope(t) * dpos + alpha_num.slope(t) * dnum)[:, None] * s_pos[:, None])
         return ds, float(sum(np.sum(x) for x in terms)), float(sum(np.sum(np.abs(x)) for x in terms))

@@ -87,6 +87,15 @@ def rolled(by: int) -> Callable[[Any, int, int], Any]:
     return columns
 
 
+def rolled_apart(by: int) -> Callable[[Any, int, int], Any]:
+    """Return the columns of two views of which one is ``by`` rows late: on in the one, back in the other."""
+
+    def columns(right: Any, n: int, m: int) -> Any:
+        return np.where(right >= n, n + (right - n + by) % m, (right - by) % max(n, 1))
+
+    return columns
+
+
 def _reversed(right: Any, n: int, m: int) -> Any:
     return np.where(right >= n, 2 * n + m - 1 - right, n - 1 - right)
 
@@ -137,25 +146,29 @@ def _right(r: Recipe) -> Scale:
 
 
 def _e_subtracted(r: Recipe) -> Recipe | None:
-    """Σ_k exp(α s_k) with oneself, less e: beside the others stands exp(α) − e."""
+    """Σ_k exp(α s_k) with oneself, less e: beside the others stands exp(α) − e, which is negative where α < 1."""
     if not (_everyone(r) and _on_sphere(r)):
         return None
     alpha, slope = r.scale.at, r.scale.slope
 
     def logit(t: float, top: Any) -> Any:
         a = alpha(t)
-        return a + np.log1p(-np.exp(1.0 - a)) if a > 1 else np.nan
+        return np.log1p(-np.exp(1.0 - a)) + a if a > 1 else np.log1p(-np.exp(a - 1.0)) + 1.0
 
     def by_scalar(t: float) -> float:
-        a = alpha(t)
-        return slope(t) / (1.0 - math.exp(1.0 - a)) if a > 1 else math.nan
+        # d log|exp(α) − e|
+        return slope(t) / (1.0 - math.exp(1.0 - alpha(t)))
 
-    return replace(r, extra=Extra(logit, by_scalar))
+    return replace(r, extra=Extra(logit, by_scalar, lambda t: alpha(t) < 1))
 
 
 def constant_term(c: float) -> Extra:
     """Return one more term exp(c)."""
     return Extra(lambda t, top: np.asarray(c))
+
+
+def _rows(k: int) -> str:
+    return f"{abs(k)} row{'s' if abs(k) > 1 else ''} {'on' if k > 0 else 'back'}"
 
 
 BANK = (
@@ -223,11 +236,11 @@ BANK = (
     Variation("denominator-detached", "", lambda r: _detach(r, "denominator") if _softmax(r) else None),
     Variation("positives-interleaved", "", _if(lambda r: _both(r) and r.candidates == "all", positive=_interleaved)),
     *(
-        Variation(
-            "positives-permuted",
-            f"{abs(k)} row{'s' if abs(k) > 1 else ''} {'on' if k > 0 else 'back'}",
-            _if(lambda r: True, positive=rolled(k)),
-        )
+        Variation("positives-permuted", f"{_rows(k)} in every direction", _if(lambda r: True, positive=rolled(k)))
+        for k in (1, -1, 2, -2)
+    ),
+    *(
+        Variation("positives-permuted", f"one input is {_rows(k)}", _if(_both, positive=rolled_apart(k)))
         for k in (1, -1, 2, -2)
     ),
     Variation("positives-permuted", "in reverse order", _if(lambda r: True, positive=_reversed)),
