@@ -242,7 +242,7 @@ def tolerance(z: Array, labels: Array, *, normalized: bool = True, self_pairs: b
     >>> import numpy as np
     >>> from refcl.metrics import tolerance
     >>> z = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    >>> tolerance(z, np.array([0, 0, 1])).round(6)
+    >>> round(float(tolerance(z, np.array([0, 0, 1]))), 6)
     0.6
     """
     xp = validate.floats("tolerance", z=(z, "N D"))

@@ -1,5 +1,8 @@
-"""Fixtures: the backends; hypothesis made repeatable, and mpmath at 50 digits."""
+"""Fixtures: the backends and random numbers; hypothesis made repeatable, and mpmath at 50 digits."""
 
+import zlib
+
+import numpy as np
 import pytest
 from backends import BACKENDS, Backend, backend_named, ban_host_reads
 from hypothesis import HealthCheck, settings
@@ -25,3 +28,9 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if chosen.name.startswith("strict"):
         ban_host_reads(monkeypatch)
     return chosen
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Each test's own generator: its numbers depend on no other test's."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))

@@ -329,6 +329,59 @@ def test_exported_names_exist() -> None:
     assert all(hasattr(refcl.losses, name) for name in refcl.losses.__all__)
 
 
+OF_EMBEDDINGS = {"ignore": None, "reduction": "mean", "normalize": True, "eps": 1e-12}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "info_nce": {
+        "temperature": 0.1,
+        "positive": None,
+        "ignore": None,
+        "reduction": "mean",
+        "normalize": True,
+        "eps": 1e-12,
+    },
+    "nt_xent": {"temperature": 0.5, **OF_EMBEDDINGS},
+    "clip": OF_EMBEDDINGS,
+    "simple_loss": {"weight": None, "positive": None, **OF_EMBEDDINGS},
+    "hard_info_nce": {"temperature": 0.1, "positive": None, **OF_EMBEDDINGS},
+    "hard_simple_loss": {"weight": None, "positive": None, **OF_EMBEDDINGS},
+    "softmax_contrastive": {"positive": None, "ignore": None, "reduction": "mean"},
+    "simple_contrastive": {"weight": None, "reduction": "mean"},
+    "hard_softmax_contrastive": {"positive": None, "ignore": None, "reduction": "mean"},
+    "hard_simple_contrastive": {"weight": None, "reduction": "mean"},
+    "triplet": {"margin": 0.0, "reduction": "mean"},
+    "maximum": {"margin": 0.0},
+    "l2_normalize": {"eps": 1e-12},
+    "batch_norm": {"running": None, "eps": 1e-5},
+    "mlp": {"training": True, "running": None, "eps": 1e-5},
+    "reduce": {"reduction": "mean"},
+    "alignment": {"alpha": 2.0},
+    "uniformity": {"t": 2.0},
+    "uniform_law_uniformity": {"t": 2.0},
+    "tolerance": {"normalized": True, "self_pairs": False},
+    "local_separation": {"nearest": 10, "positive": None, "ignore": None},
+    "relative_penalty": {"positive": None, "ignore": None, "hardest": None},
+    "updated_running": {"momentum": 0.1},
+    "he_init": {"batch_norm": False, "dtype": "float64"},
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_those_of_the_contract(name: str) -> None:
+    function = core_pairs()[name].forward if name in core_pairs() else core_functions()[name]
+    parameters = inspect.signature(function).parameters
+    assert {argument: parameters[argument].default for argument in DEFAULTS[name]} == DEFAULTS[name]
+
+
+@every_pair
+def test_what_has_a_gradient_is_positional_and_the_rest_is_keyword_only(name: str) -> None:
+    pair = core_pairs()[name]
+    kinds = {p.name: p.kind for p in inspect.signature(pair.forward).parameters.values()}
+    keyword_only = {argument for argument, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY}
+    assert set(kinds) - keyword_only == set(pair.arguments)
+    assert keyword_only == set(pair.settings)
+    assert not keyword_only & {"s", "query", "key", "temperature", "weight", "log_scale"}
+
+
 def test_float32_never_becomes_float64_behind_the_scenes() -> None:
     """The device without float64 refuses every silent promotion: this is what the contract above relies on."""
     device = backend_named("strict-no-float64")

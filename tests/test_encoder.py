@@ -8,8 +8,6 @@ from backends import EPS, Backend, check_near, check_same_bits, flat, leaves
 
 from refcl.encoder import batch_norm, he_init, initial_running, linear, mlp, relu, updated_running
 
-RNG = np.random.default_rng(1)
-
 
 def test_linear_on_a_worked_example(backend: Backend) -> None:
     x, weight, bias = (
@@ -23,8 +21,8 @@ def test_linear_on_a_worked_example(backend: Backend) -> None:
     assert backend.host(dbias).tolist() == [1.0, 2.0, 4.0]
 
 
-def test_batch_norm_brings_columns_to_mean_beta_and_deviation_gamma(backend: Backend) -> None:
-    x = backend.array(RNG.standard_normal((50, 3)) * [1.0, 10.0, 0.1] + 5)
+def test_batch_norm_brings_columns_to_mean_beta_and_deviation_gamma(backend: Backend, rng: np.random.Generator) -> None:
+    x = backend.array(rng.standard_normal((50, 3)) * [1.0, 10.0, 0.1] + 5)
     gamma, beta = np.array([1.0, 2.0, 0.5]), np.array([0.0, -1.0, 3.0])
     y, _ = batch_norm(x, backend.array(gamma), backend.array(beta), training=True, eps=1e-12)
     got = backend.host(y).astype("float64")
@@ -32,9 +30,9 @@ def test_batch_norm_brings_columns_to_mean_beta_and_deviation_gamma(backend: Bac
     check_near(got.std(axis=0), gamma, rtol=1e-4)
 
 
-def test_batch_norm_in_training_does_not_see_shift_or_scale() -> None:
+def test_batch_norm_in_training_does_not_see_shift_or_scale(rng: np.random.Generator) -> None:
     """So its gradient has no mean over the rows and, but for eps, no component along what comes out."""
-    x, dy = RNG.standard_normal((2, 7, 3))
+    x, dy = rng.standard_normal((2, 7, 3))
     y, cache = batch_norm.forward(x, np.ones(3), np.zeros(3), training=True, eps=1e-14)
     dx, _, _ = batch_norm.backward(dy, cache)
     check_near(batch_norm.forward(4 * x - 3, np.ones(3), np.zeros(3), training=True, eps=1e-14)[0], y, rtol=1e-12)
@@ -63,8 +61,8 @@ def test_batch_norm_of_a_constant_column_is_beta() -> None:
     assert np.isfinite(grads.dx).all()
 
 
-def test_batch_norm_in_evaluation_is_affine_and_rows_do_not_meet() -> None:
-    x, dy = RNG.standard_normal((2, 5, 2))
+def test_batch_norm_in_evaluation_is_affine_and_rows_do_not_meet(rng: np.random.Generator) -> None:
+    x, dy = rng.standard_normal((2, 5, 2))
     gamma, beta, mean, variance = (
         np.array([2.0, 0.5]),
         np.array([1.0, -1.0]),
@@ -79,8 +77,8 @@ def test_batch_norm_in_evaluation_is_affine_and_rows_do_not_meet() -> None:
     check_near(batch_norm.forward(x[:1], gamma, beta, **settings)[0], y[:1], rtol=1e-15)
 
 
-def test_batch_norm_looks_at_running_statistics_in_evaluation_only() -> None:
-    x = RNG.standard_normal((5, 2))
+def test_batch_norm_looks_at_running_statistics_in_evaluation_only(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((5, 2))
     plain = batch_norm.forward(x, np.ones(2), np.zeros(2), training=True)[0]
     running = (np.full(2, 9.0), np.full(2, 9.0))
     check_same_bits(batch_norm.forward(x, np.ones(2), np.zeros(2), training=True, running=running)[0], plain)
@@ -93,10 +91,10 @@ def test_relu_is_zero_at_its_kink_and_below(backend: Backend) -> None:
     assert backend.host(grads.dx).tolist() == [[0.0, 0.0, 0.0, 1.0]]
 
 
-def test_mlp_is_its_layers_one_after_another() -> None:
+def test_mlp_is_its_layers_one_after_another(rng: np.random.Generator) -> None:
     params = he_init(np.random.default_rng(2), (3, 5, 2), batch_norm=True)
     (w1, b1, gamma, beta), (w2, b2) = params
-    x = RNG.standard_normal((6, 3))
+    x = rng.standard_normal((6, 3))
     a, _ = linear.forward(x, w1, b1)
     a, _ = batch_norm.forward(a, gamma, beta, training=True)
     a, _ = relu.forward(a)
@@ -107,10 +105,10 @@ def test_mlp_is_its_layers_one_after_another() -> None:
 @pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (3, 4, 5, 6, 2)], ids=str)
 @pytest.mark.parametrize("norm", [False, True])
 def test_mlp_takes_any_widths_and_returns_gradients_of_the_same_form(
-    widths: tuple[int, ...], norm: bool, backend: Backend
+    widths: tuple[int, ...], norm: bool, backend: Backend, rng: np.random.Generator
 ) -> None:
     params = backend.arrays(he_init(np.random.default_rng(2), widths, batch_norm=norm))
-    h, grads = mlp(backend.array(RNG.standard_normal((5, 3))), params)
+    h, grads = mlp(backend.array(rng.standard_normal((5, 3))), params)
     assert h.shape == (5, 2)
     assert [len(layer) for layer in grads.dparams] == [len(layer) for layer in params]
     for gradient, parameter in zip(leaves(grads.dparams), leaves(params), strict=True):
@@ -118,10 +116,10 @@ def test_mlp_takes_any_widths_and_returns_gradients_of_the_same_form(
         assert gradient.dtype == parameter.dtype
 
 
-def test_bias_before_batch_norm_gets_no_gradient_in_training() -> None:
+def test_bias_before_batch_norm_gets_no_gradient_in_training(rng: np.random.Generator) -> None:
     """The batch's own mean takes it out."""
     params = he_init(np.random.default_rng(2), (3, 5, 2), batch_norm=True)
-    dparams = mlp(RNG.standard_normal((6, 3)), params)[1].dparams
+    dparams = mlp(rng.standard_normal((6, 3)), params)[1].dparams
     assert np.abs(dparams[0][1]).max() < 1e-14
     assert np.abs(dparams[0][0]).max() > 0.1
 
@@ -164,9 +162,11 @@ def test_running_statistics_start_at_zero_and_one(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.5, 1.0])
-def test_running_statistics_move_to_the_batch_s_mean_and_unbiased_variance(momentum: float, backend: Backend) -> None:
+def test_running_statistics_move_to_the_batch_s_mean_and_unbiased_variance(
+    momentum: float, backend: Backend, rng: np.random.Generator
+) -> None:
     host_params = he_init(np.random.default_rng(3), (4, 3, 2), batch_norm=True)
-    x = RNG.standard_normal((6, 4))
+    x = rng.standard_normal((6, 4))
     running = ((np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])), ())
     before = backend.arrays(running)
     _, cache = mlp.forward(backend.array(x), backend.arrays(host_params))
@@ -181,9 +181,9 @@ def test_running_statistics_move_to_the_batch_s_mean_and_unbiased_variance(momen
     assert all(backend.owns(v) and v.dtype == getattr(backend.xp, backend.dtype) for v in leaves(after))
 
 
-def test_evaluation_with_the_batch_s_own_statistics_is_training() -> None:
+def test_evaluation_with_the_batch_s_own_statistics_is_training(rng: np.random.Generator) -> None:
     params = he_init(np.random.default_rng(3), (4, 3, 2), batch_norm=True)
-    x = RNG.standard_normal((6, 4))
+    x = rng.standard_normal((6, 4))
     h, cache = mlp.forward(x, params)
     (mean, variance), none = updated_running(cache, initial_running(params), momentum=1.0)
     biased: Any = ((mean, variance * 5 / 6), none)

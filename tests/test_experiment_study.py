@@ -295,3 +295,28 @@ def test_a_disk_that_fills_up_is_told_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "simple-seed0.npz: File too large; make room, then go on with --resume." in done.stderr
     assert unfinished(tmp_path) == []
+
+
+@posix
+def test_a_terminal_sees_the_epochs_go_by(tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    outer, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    words = ["study", "--out", str(tmp_path / "study"), "--epochs", "3", "--losses", "simple", "--jobs", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "refcl", *words], stdout=subprocess.DEVNULL, stderr=inner)
+    os.close(inner)
+    seen = b""
+    try:
+        while chunk := os.read(outer, 4096):
+            seen += chunk
+    except OSError:  # how Linux says that the other side is closed
+        pass
+    os.close(outer)
+    assert process.wait(timeout=60) == 0
+    assert b"0/3" in seen
+    assert b"3/3" in seen
+    assert b"Traceback" not in seen

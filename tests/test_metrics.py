@@ -11,19 +11,17 @@ from scipy import integrate
 
 from refcl import metrics
 
-RNG = np.random.default_rng(14)
 
-
-def sphere(n: int, d: int) -> Any:
-    z = RNG.standard_normal((n, d))
+def sphere(rng: np.random.Generator, n: int, d: int) -> Any:
+    z = rng.standard_normal((n, d))
     return z / np.linalg.norm(z, axis=1, keepdims=True)
 
 
-Z, LABELS = sphere(7, 3), np.array([0, 1, 0, 2, 1, 0, 3])
+Z, LABELS = sphere(np.random.default_rng(14), 7, 3), np.array([0, 1, 0, 2, 1, 0, 3])
 
 
-def test_alignment_of_unit_rows_is_two_less_two_cosines() -> None:
-    a, b = sphere(6, 4), sphere(6, 4)
+def test_alignment_of_unit_rows_is_two_less_two_cosines(rng: np.random.Generator) -> None:
+    a, b = sphere(rng, 6, 4), sphere(rng, 6, 4)
     check_near(metrics.alignment(a, b)[0], 2 - 2 * np.mean(np.sum(a * b, axis=1)), rtol=1e-14)
 
 
@@ -60,8 +58,8 @@ def test_uniformity_of_rows_that_coincide_is_zero_with_gradient_zero(backend: Ba
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-8, 1e-4, 0.1, 1.0])
-def test_uniformity_of_embeddings_that_nearly_collapsed_has_its_digits(scale: float) -> None:
-    z = Z[:1] + scale * RNG.standard_normal((6, 3))
+def test_uniformity_of_embeddings_that_nearly_collapsed_has_its_digits(scale: float, rng: np.random.Generator) -> None:
+    z = Z[:1] + scale * rng.standard_normal((6, 3))
     rows = [[mpf(float(x)) for x in row] for row in z]
     pairs = [(rows[i], rows[j]) for i in range(6) for j in range(i)]
     potentials = [mp.exp(-2 * mp.fsum((x - y) ** 2 for x, y in zip(*pair, strict=True))) for pair in pairs]
@@ -71,8 +69,8 @@ def test_uniformity_of_embeddings_that_nearly_collapsed_has_its_digits(scale: fl
     assert abs(got - want) <= (1e-13 + 8 * EPS["float64"] / scale) * abs(want)
 
 
-def test_uniformity_does_not_see_a_shift_or_a_rotation() -> None:
-    rotation, _ = np.linalg.qr(RNG.standard_normal((3, 3)))
+def test_uniformity_does_not_see_a_shift_or_a_rotation(rng: np.random.Generator) -> None:
+    rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     value, grads = metrics.uniformity(Z)
     moved, moved_grads = metrics.uniformity(Z @ rotation + 3.0)
     check_near(moved, value, rtol=1e-13)
@@ -93,8 +91,8 @@ def test_far_rows_do_not_underflow_to_minus_infinity(backend: Backend) -> None:
     assert np.isfinite(backend.host(grads.dz)).all()
 
 
-def test_a_sample_of_the_uniform_law_comes_near_to_the_law() -> None:
-    sample = metrics.uniformity(sphere(1500, 5))[0]
+def test_a_sample_of_the_uniform_law_comes_near_to_the_law(rng: np.random.Generator) -> None:
+    sample = metrics.uniformity(sphere(rng, 1500, 5))[0]
     assert abs(float(sample) - metrics.uniform_law_uniformity(5)) < 0.02
 
 

@@ -108,9 +108,9 @@ def test_clip_is_both_cross_entropies_in_pytorch(torch: Any) -> None:
 
 
 @pytest.mark.parametrize("eps", [1e-12, 2.0])
-def test_l2_normalize_is_pytorch_s(torch: Any, eps: float) -> None:
+def test_l2_normalize_is_pytorch_s(torch: Any, eps: float, rng: np.random.Generator) -> None:
     """In value everywhere; below eps PyTorch's derivative is that of h/ε too."""
-    weights = RNG.standard_normal(A.shape)
+    weights = rng.standard_normal(A.shape)
     h = np.concatenate([A[:-1], np.zeros((1, 5)) + 1e-14])
 
     def weighed(x: Any) -> Any:
@@ -121,10 +121,10 @@ def test_l2_normalize_is_pytorch_s(torch: Any, eps: float) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_is_pytorch_s(torch: Any, training: bool) -> None:
-    weights = RNG.standard_normal(A.shape)
-    gamma, beta = RNG.uniform(0.5, 2, 5), RNG.standard_normal(5)
-    running = RNG.standard_normal(5), RNG.uniform(0.5, 2, 5)
+def test_batch_norm_is_pytorch_s(torch: Any, training: bool, rng: np.random.Generator) -> None:
+    weights = rng.standard_normal(A.shape)
+    gamma, beta = rng.uniform(0.5, 2, 5), rng.standard_normal(5)
+    running = rng.standard_normal(5), rng.uniform(0.5, 2, 5)
 
     def weighed(x: Any, scale: Any, shift: Any) -> Any:
         mean, variance = (torch.tensor(v) for v in running)
@@ -152,11 +152,11 @@ def torch_encoder(torch: Any, params: Any) -> Any:
 
 
 @pytest.mark.parametrize("norm", [False, True])
-def test_mlp_is_a_stack_of_pytorch_s_layers(torch: Any, norm: bool) -> None:
+def test_mlp_is_a_stack_of_pytorch_s_layers(torch: Any, norm: bool, rng: np.random.Generator) -> None:
     params = encoder.he_init(np.random.default_rng(16), (5, 8, 7, 3), batch_norm=norm)
-    params = tuple(tuple(x + 0.1 * RNG.standard_normal(x.shape) for x in layer) for layer in params)
+    params = tuple(tuple(x + 0.1 * rng.standard_normal(x.shape) for x in layer) for layer in params)
     stack = torch_encoder(torch, params)
-    weights = RNG.standard_normal((6, 3))
+    weights = rng.standard_normal((6, 3))
     x = torch.tensor(A, requires_grad=True)
     h = stack(x)
     (h * torch.tensor(weights)).sum().backward()

@@ -27,15 +27,15 @@ def test_exchanging_the_sides_turns_the_matrix() -> None:
     check_near(inner_product.backward(np.ascontiguousarray(DS.T), turned_cache), (dother, dz), rtol=4 * EPS["float64"])
 
 
-def test_on_the_sphere_similarities_are_cosines() -> None:
-    z, _ = l2_normalize(RNG.standard_normal((4, 3)))
+def test_on_the_sphere_similarities_are_cosines(rng: np.random.Generator) -> None:
+    z, _ = l2_normalize(rng.standard_normal((4, 3)))
     s, _ = inner_product(z, z)
     assert np.abs(s).max() <= 1 + 4 * EPS["float64"]
     check_near(np.diagonal(s), np.ones(4), rtol=4 * EPS["float64"])
 
 
-def test_a_rotation_of_both_changes_no_similarity() -> None:
-    rotation, _ = np.linalg.qr(RNG.standard_normal((2, 2)))
+def test_a_rotation_of_both_changes_no_similarity(rng: np.random.Generator) -> None:
+    rotation, _ = np.linalg.qr(rng.standard_normal((2, 2)))
     check_near(inner_product(Z @ rotation, OTHER @ rotation)[0], inner_product(Z, OTHER)[0], rtol=1e-14)
 
 

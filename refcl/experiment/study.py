@@ -170,14 +170,15 @@ def _work_through(
                 bar.update(sum(epochs_done) - bar.n)
                 for future in done:
                     yield future.result()
-    except BrokenProcessPool:
-        raise StudyError(
-            "a worker process ended, perhaps for lack of memory; go on with fewer --jobs and --resume."
-        ) from None
-    finally:
-        # After the last result there is nothing to lose; before it, an error or an interrupt: do not wait for epochs.
+    except BaseException as reason:  # an error, an interrupt, or nobody wants the rest: do not wait for epochs
         for process in set(multiprocessing.active_children()) - others:
             process.kill()
+        if isinstance(reason, BrokenProcessPool):
+            raise StudyError(
+                "a worker process ended, perhaps for lack of memory; go on with fewer --jobs and --resume."
+            ) from None
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
 
 
