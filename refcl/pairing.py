@@ -6,7 +6,7 @@ Out: ``s_pos`` (N,), ``s_neg`` (N, M) and, in the cache, the mask of the entries
 
 from typing import NamedTuple
 
-from refcl.backend import Array, arange, constant
+from refcl.backend import Array, arange, constant, ones
 from refcl.pair import Pair
 from refcl.validate import companion, floats
 
@@ -88,6 +88,13 @@ def check_roles(
     if ignore is not None:
         companion(name, "ignore", ignore, kind="boolean", shape=(anchors, candidates), like=like)
     return positive, ignore
+
+
+def all_but_ignored(name: str, s_neg: Array, ignore: Array | None) -> Array:
+    """Return the mask of the negatives where no candidate is a positive: MoCo's queue, the noise of NCE."""
+    if ignore is None:
+        return ones(s_neg.shape, like=s_neg) > 0  # (N, M)
+    return ~companion(name, "ignore", ignore, kind="boolean", shape=s_neg.shape, like=s_neg)
 
 
 pairing = Pair(pairing_forward, pairing_backward)

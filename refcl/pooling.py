@@ -3,6 +3,7 @@
 In:  ``s_pos`` (N,), ``s_neg`` (N, M) and the mask ``negatives`` of the entries that count.
 Out: ``gap`` (N,): the soft maximum, the maximum or the weighted sum of the negatives, above the positive.
 Which negatives count can be narrowed to the hardest first. A row without negatives has gap −inf (a weighted sum: −s⁺).
+Last comes the room of the losses that pool nothing: each pair has a gap of its own.
 """
 
 from functools import lru_cache
@@ -220,6 +221,80 @@ def weighted_sum_backward(dgap: Array, cache: WeightedSumCache) -> tuple[Array, 
     return -dgap, xp.where(cache.negatives, each, constant(0.0, like=dgap)), dgap * cache.total
 
 
+class SeparateCache(NamedTuple):
+    s_pos: Array  # (N,)
+    s_neg: Array  # (N, M) 0 where masked
+    negatives: Array  # (N, M) which candidates count
+    scale: Array  # ()
+
+
+def separate_forward(
+    s_pos: Array, s_neg: Array, scale: Array, bias: Array, *, negatives: Array
+) -> tuple[tuple[Array, Array], SeparateCache]:
+    r"""Pool nothing: measure every pair by itself, against a threshold that all share.
+
+    Parameters
+    ----------
+    s_pos : (N,) array of float32 or float64
+        Similarity to the positive.
+    s_neg : (N, M) array
+        Similarity to the candidates.
+    scale : float or () array
+        1/τ, dimensionless.
+    bias : float or () array
+        In nats: a pair counts as positive where :math:`scale \cdot s + bias > 0`.
+    negatives : (N, M) array of booleans
+        Which candidates count.
+
+    Returns
+    -------
+    gap_pos : (N,) array
+        :math:`-(scale \cdot s_{ip} + bias)`: how far the positive stays below the threshold.
+    gap_neg : (N, M) array
+        :math:`scale \cdot s_{ik} + bias`: how far a negative comes up to it; −inf where none counts.
+    cache : SeparateCache
+        What the backward reads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an array is of another kind or shape.
+
+    Notes
+    -----
+    The one room in which similarities themselves enter, not their differences: adding a number to all of them changes
+    the gaps, unless the bias takes it back.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.pooling import separate
+    >>> every = np.ones((1, 2), dtype=bool)
+    >>> gaps, grads = separate(np.array([0.75]), np.array([[0.5, 0.0]]), 4.0, -1.0, negatives=every)
+    >>> gaps
+    (array([-2.]), array([[ 1., -1.]]))
+    >>> grads.ds_pos, grads.ds_neg
+    (array([-4.]), array([[4., 4.]]))
+    """
+    xp = floats("separate", s_pos=(s_pos, "N"), s_neg=(s_neg, "N M"))
+    scale = validate.scalar("separate", "scale", scale, like=s_neg)
+    bias = validate.scalar("separate", "bias", bias, like=s_neg)
+    companion("separate", "negatives", negatives, kind="boolean", shape=s_neg.shape, like=s_neg)
+    s_neg = xp.where(negatives, s_neg, constant(0.0, like=s_neg))  # (N, M)
+    gap_neg = xp.where(negatives, scale * s_neg + bias, constant(-xp.inf, like=s_neg))  # (N, M)
+    return (-(scale * s_pos + bias), gap_neg), SeparateCache(s_pos, s_neg, negatives, scale)
+
+
+def separate_backward(dgap_pos: Array, dgap_neg: Array, cache: SeparateCache) -> tuple[Array, Array, Array, Array]:
+    """Return ds⁺ = −scale dgap⁺, ds⁻ = scale dgap⁻, and for scale and bias the sums of ∓dgap s and of ∓dgap."""
+    xp = floats("separate", dgap_pos=(dgap_pos, "N"), dgap_neg=(dgap_neg, "N M"))
+    s_pos, s_neg, negatives, scale = cache
+    dgap_neg = xp.where(negatives, dgap_neg, constant(0.0, like=dgap_neg))  # (N, M)
+    dscale = xp.asarray(xp.sum(dgap_neg * s_neg) - xp.sum(dgap_pos * s_pos))  # ()
+    dbias = xp.asarray(xp.sum(dgap_neg) - xp.sum(dgap_pos))  # ()
+    return -scale * dgap_pos, scale * dgap_neg, dscale, dbias
+
+
 def hardest_negatives(s_neg: Array, negatives: Array, *, hardest: float | int) -> Array:
     r"""Narrow the negatives to those nearest to the anchor.
 
@@ -290,3 +365,4 @@ def _kept_of(hardest: float | int, candidates: int) -> tuple[int, ...]:
 soft_maximum = Pair(soft_maximum_forward, soft_maximum_backward)
 maximum = Pair(maximum_forward, maximum_backward)
 weighted_sum = Pair(weighted_sum_forward, weighted_sum_backward)
+separate = Pair(separate_forward, separate_backward)

@@ -90,7 +90,8 @@ def setting(name: str, argument: str, value: Any, *, above: float, at_least: boo
         raise TypeError(f"{name}: {argument} must be a number, got {type(value).__name__}.")
     number = float(value)
     if not math.isfinite(number) or number < above or (number == above and not at_least):
-        raise ValueError(f"{name}: {argument} must be {'>=' if at_least else '>'} {above:g} and finite, got {value}.")
+        bound = "" if above == -math.inf else f"{'>=' if at_least else '>'} {above:g} and "
+        raise ValueError(f"{name}: {argument} must be {bound}finite, got {value}.")
     return number
 
 

@@ -189,6 +189,73 @@ def two_sided(number: Any, *, stacked: bool, ignore: bool = False, **settings: A
     return build
 
 
+def build_own_product(rng: np.random.Generator, z: Sizes) -> Built:
+    return (rows(rng, z.n, z.d), rng.standard_normal((z.n, z.m, z.d))), {}
+
+
+def build_bilinear(rng: np.random.Generator, z: Sizes) -> Built:
+    return (rows(rng, z.n, z.d), rows(rng, z.m, z.d + 2), rows(rng, z.d, z.d + 2)), {}
+
+
+def build_separate(rng: np.random.Generator, z: Sizes) -> Built:
+    inputs = (rng.uniform(-1, 1, z.n), cosines(rng, z.n, z.m), scalar(4.0), scalar(-1.5))
+    return inputs, {"negatives": np.ones((z.n, z.m), dtype=bool)}  # where masked, a gap is −inf: see test_pairwise
+
+
+def against_bank(temperature: float, *, ignore: bool = False, **settings: Any) -> Builder:
+    def build(rng: np.random.Generator, z: Sizes) -> Built:
+        memory = {"bank": rows(rng, z.m, z.d), "index": rng.integers(0, z.m, z.n)}
+        mask = {"ignore": rng.uniform(size=(z.n, z.m)) < 0.25} if ignore else {}
+        return (rows(rng, z.n, z.d), scalar(temperature)), {**memory, **mask, **settings}
+
+    return build
+
+
+def against_noise(temperature: float, *, ignore: bool = False, **settings: Any) -> Builder:
+    def build(rng: np.random.Generator, z: Sizes) -> Built:
+        inputs, memory = against_bank(temperature)(rng, z)
+        memory["noise"] = rng.integers(0, z.m, (z.n, z.m + 2))
+        if ignore:
+            memory["ignore"] = rng.uniform(size=(z.n, z.m + 2)) < 0.25
+        return inputs, {**memory, **settings}
+
+    return build
+
+
+def against_queue(temperature: float, *, ignore: bool = False, **settings: Any) -> Builder:
+    def build(rng: np.random.Generator, z: Sizes) -> Built:
+        mask = {"ignore": rng.uniform(size=(z.n, z.m)) < 0.25} if ignore else {}
+        inputs = (rows(rng, z.n, z.d), rows(rng, z.n, z.d), scalar(temperature))
+        return inputs, {"queue": rows(rng, z.m, z.d), **mask, **settings}
+
+    return build
+
+
+def build_many_views(count: int, *, ignore: bool = False, **settings: Any) -> Builder:
+    def build(rng: np.random.Generator, z: Sizes) -> Built:
+        mask = {"ignore": rng.uniform(size=(z.n, z.n)) < 0.25} if ignore else {}
+        views = tuple(rows(rng, z.n, z.d) for _ in range(count))
+        return (views, scalar(0.3)), {**mask, **settings}
+
+    return build
+
+
+def build_futures(steps: int | None, **settings: Any) -> Builder:
+    def build(rng: np.random.Generator, z: Sizes) -> Built:
+        ahead = () if steps is None else (steps,)
+        future, weight = (rng.standard_normal((*ahead, n, z.d + 2)) for n in (z.m, z.d))
+        return (rows(rng, z.n, z.d), future, weight / z.d), _settings(settings, rng, z.n, z.m)
+
+    return build
+
+
+def build_pairs(**settings: Any) -> Builder:
+    def build(rng: np.random.Generator, z: Sizes) -> Built:
+        return (rows(rng, z.n, z.d), rows(rng, z.n, z.d)), {"same": np.arange(z.n) % 2 == 0, **settings}
+
+    return build
+
+
 def without_negatives(rng: np.random.Generator, n: int, m: int) -> dict[str, Any]:
     ignore = np.zeros((n, m), dtype=bool)
     ignore[0] = True
@@ -214,6 +281,8 @@ def _specs() -> Iterator[tuple[Any, str, Builder]]:
     yield sphere.l2_normalize, "plain", build_normalize(1e-12)
     yield sphere.l2_normalize, "short-row", build_normalize(0.2)
     yield similarity.inner_product, "plain", build_inner_product
+    yield similarity.own_product, "plain", build_own_product
+    yield similarity.bilinear, "plain", build_bilinear
     yield pairing.pairing, "diagonal", build_similarities()
     yield pairing.pairing, "roles", build_similarities(roles=roles)
     for temperature in (0.07, 0.3, 20.0):
@@ -221,6 +290,7 @@ def _specs() -> Iterator[tuple[Any, str, Builder]]:
     yield pooling.maximum, "plain", build_pool()
     yield pooling.maximum, "margin", build_pool(margin=0.3)
     yield pooling.weighted_sum, "plain", build_pool(lambda rng, z: rng.uniform(0.1, 2.0, z.n))
+    yield pooling.separate, "plain", build_separate
     yield penalty.softplus, "plain", build_gap
     yield penalty.identity, "plain", build_gap
     yield penalty.hinge, "plain", build_gap
@@ -259,6 +329,38 @@ def _specs() -> Iterator[tuple[Any, str, Builder]]:
         yield pair, "ignore", two_sided(number, stacked=stacked, ignore=True, reduction="sum")
         yield pair, "each", two_sided(number, stacked=stacked, ignore=True, reduction="none")
         yield pair, "as-they-are", two_sided(number, stacked=stacked, normalize=False)
+    yield losses.nt_xent, "views-added", two_sided(scalar(0.5), stacked=True, add_views=True)
+    yield losses.clip, "clamped", two_sided(scalar(1.5), stacked=False, clamp=(0.0, 2.0))
+
+    for pair, build in ((losses.inst_disc, against_bank), (losses.moco, against_queue)):
+        yield pair, "plain", build(0.2)
+        yield pair, "ignore", build(0.2, ignore=True, reduction="sum")
+        yield pair, "each", build(0.2, ignore=True, reduction="none")
+        yield pair, "as-they-are", build(0.7, normalize=False)
+    for name, settings in (
+        ("plain", {}),
+        ("stabilizer", {"stabilizer": 0.05, "ignore": True, "reduction": "sum"}),
+        ("each", {"reduction": "none"}),
+        ("as-they-are", {"normalize": False}),
+    ):
+        yield losses.nce, name, against_noise(0.3, log_normalizer=1.7, **settings)
+    for name, core in (("all-pairs", False), ("first", True), ("core", 2)):
+        yield losses.cmc, name, build_many_views(4, core=core)
+    yield losses.cmc, "two-views", build_many_views(2, ignore=True, reduction="sum")
+    yield losses.cmc, "each", build_many_views(3, ignore=True, reduction="none")
+    yield losses.cmc, "as-they-are", build_many_views(3, normalize=False)
+    yield losses.cpc, "steps", build_futures(2)
+    yield losses.cpc, "roles", build_futures(3, roles=roles, reduction="sum")
+    yield losses.cpc, "each", build_futures(2, roles=roles, reduction="none")
+    yield losses.cpc, "one-step", build_futures(None, roles=roles, reduction="none")
+    for name, build in variants(on_embeddings, scalar(1.5), scalar(-2.5)):
+        yield losses.sig_lip, name, build
+    yield losses.sig_lip, "as-they-are", on_embeddings(scalar(0.5), scalar(0.7), normalize=False)
+    for otherwise in ("skip", "easiest", "hardest"):
+        for name, build in variants(on_similarities, margin=0.7, otherwise=otherwise):
+            yield losses.semi_hard_triplet, f"{name}-{otherwise}", build
+    for reduction in ("mean", "sum", "none"):
+        yield losses.pair_contrastive, reduction, build_pairs(margin=6.0, reduction=reduction)
 
     for alpha in (2.0, 1.5):
         yield metrics.alignment, f"{alpha}", build_views(alpha)
@@ -274,6 +376,8 @@ def _function_specs() -> Iterator[tuple[Any, str, Builder]]:
     for limit in (hardness.small_temperature_bound, hardness.large_temperature_form):
         yield limit, "diagonal", on_similarities(scalar(0.2))
         yield limit, "roles", on_similarities(scalar(0.3), roles=roles)
+    yield losses.nce_log_normalizer, "plain", against_noise(0.3)
+    yield losses.nce_log_normalizer, "as-they-are", against_noise(0.3, normalize=False)
     yield hardness.temperature_for_entropy, "diagonal", on_similarities(0.9)
     yield hardness.balance, "diagonal", build_similarities()
     yield hardness.balance, "positive", build_similarities(roles=lambda rng, n, m: {"positive": rng.integers(0, m, n)})
@@ -307,6 +411,9 @@ def build_hardest(hardest: float | int) -> Builder:
 SPECS = [Spec(*spec) for spec in _specs()]
 FUNCTION_SPECS = [Spec(*spec) for spec in _function_specs()]
 PAIR_CASES = [spec.case(SMALL) for spec in SPECS]
+# One case of each pair, its first that leaves no argument out.
+WHOLE = [case for case in PAIR_CASES if all(x is not None for x in case.inputs)]
+ONE_OF_EACH = list({case.function.__name__: case for case in reversed(WHOLE)}.values())
 FUNCTION_CASES = [spec.case(SMALL) for spec in FUNCTION_SPECS]
 
 
@@ -331,9 +438,9 @@ def core_pairs() -> dict[str, Pair]:
 
 # Of the core's functions that are no pair's, those that users do not call.
 INTERNAL_MODULES = ("refcl.backend", "refcl.validate")
-INTERNAL = {"check_roles", "compare_forward", "compare_backward"}
+INTERNAL = {"check_roles", "all_but_ignored", "compare_forward", "compare_backward"}
 # Functions of no array, or of parameters: their own files test them.
-OF_THE_HOST = {"he_init", "initial_running", "updated_running", "uniform_law_uniformity"}
+OF_THE_HOST = {"he_init", "initial_running", "updated_running", "uniform_law_uniformity", "mutual_information_bound"}
 
 
 def core_functions() -> dict[str, Callable[..., Any]]:

@@ -53,6 +53,20 @@ def inner_product(z: Matrix, other: Matrix) -> Matrix:
     return [[sum(a * b for a, b in zip(z_i, z_k, strict=True)) for z_k in other] for z_i in z]
 
 
+def own_product(z: Matrix, other: list[Matrix]) -> Matrix:
+    return [inner_product([z_i], other_i)[0] for z_i, other_i in zip(z, other, strict=True)]
+
+
+def bilinear(z: Matrix, other: Matrix, weight: Matrix) -> Matrix:
+    return [
+        [
+            sum(z_i[a] * weight[a][b] * z_k[b] for a in range(len(weight)) for b in range(len(weight[0])))
+            for z_k in other
+        ]
+        for z_i in z
+    ]
+
+
 def pairing(s: Matrix, *, positive: list[int] | None = None, ignore: Mask | None = None) -> tuple[Row, Matrix]:
     return [s_i[p] for s_i, p in zip(s, positive or range(len(s)), strict=True)], s
 
@@ -70,6 +84,14 @@ def maximum(s_pos: Row, s_neg: Matrix, *, negatives: Mask, margin: float = 0.0) 
 
 def weighted_sum(s_pos: Row, s_neg: Matrix, weight: Row, *, negatives: Mask) -> Row:
     return [w * sum(chosen(s_i, m)) - p for p, s_i, w, m in zip(s_pos, s_neg, weight, negatives, strict=True)]
+
+
+def separate(s_pos: Row, s_neg: Matrix, scale: float, bias: float, *, negatives: Mask) -> tuple[Row, Matrix]:
+    gap_neg = [
+        [scale * s + bias if counts else -math.inf for s, counts in zip(s_i, mask, strict=True)]
+        for s_i, mask in zip(s_neg, negatives, strict=True)
+    ]
+    return [-(scale * s + bias) for s in s_pos], gap_neg
 
 
 def hardest_negatives(s_neg: Matrix, negatives: Mask, *, hardest: float | int) -> Mask:
@@ -245,6 +267,7 @@ def nt_xent(
     *,
     ignore: Mask | None = None,
     reduction: str = "mean",
+    add_views: bool = False,
     normalize: bool = True,
     eps: float = 1e-12,
 ) -> Any:
@@ -252,6 +275,9 @@ def nt_xent(
     s = similarities([*a, *b], [*a, *b], normalize, eps)
     positive = [(i + n) % (2 * n) for i in range(2 * n)]
     left_out = [[i == k or (ignore is not None and ignore[i][k]) for k in range(2 * n)] for i in range(2 * n)]
+    if add_views:
+        each = softmax_contrastive(s, temperature, positive=positive, ignore=left_out, reduction="none")
+        return sum(each[:n]) / n + sum(each[n:]) / n
     return softmax_contrastive(s, temperature, positive=positive, ignore=left_out, reduction=reduction)
 
 
@@ -260,17 +286,175 @@ def clip(
     text: Matrix,
     log_scale: float,
     *,
+    clamp: tuple[float, float] | None = None,
     ignore: Mask | None = None,
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
 ) -> Any:
+    if clamp is not None:
+        log_scale = min(max(log_scale, clamp[0]), clamp[1])
     temperature = 1 / math.exp(log_scale)
     s = similarities(image, text, normalize, eps)
     loss = [
         softmax_contrastive(s, temperature, ignore=ignore, reduction="none"),
         softmax_contrastive(turned(s), temperature, ignore=turned(ignore) if ignore else None, reduction="none"),
     ]
+    return reduce(loss, reduction=reduction)
+
+
+def inst_disc(query: Matrix, temperature: float, *, bank: Matrix, index: list[int], **settings: Any) -> Any:
+    return info_nce(query, bank, temperature, positive=index, **settings)
+
+
+def moco(
+    query: Matrix,
+    key: Matrix,
+    temperature: float,
+    *,
+    queue: Matrix,
+    ignore: Mask | None = None,
+    reduction: str = "mean",
+    normalize: bool = True,
+    eps: float = 1e-12,
+) -> Any:
+    """Take, for each query alone, its key and then the queue as candidates."""
+    loss = []
+    for i, (q, k) in enumerate(zip(query, key, strict=True)):
+        mask = [[False, *ignore[i]]] if ignore is not None else None
+        settings = {"positive": [0], "ignore": mask, "reduction": "sum", "normalize": normalize, "eps": eps}
+        loss.append(info_nce([q], [k, *queue], temperature, **settings))
+    return reduce(loss, reduction=reduction)
+
+
+def drawn_similarities(query: Matrix, bank: Matrix, index: Any, noise: Any, normalize: bool, eps: float) -> Matrix:
+    """Return, for each query, its similarity to its own row of the bank and then to the rows drawn for it."""
+    s = similarities(query, bank, normalize, eps)
+    return [[s_i[j] for j in (own, *drawn)] for s_i, own, drawn in zip(s, index, noise, strict=True)]
+
+
+def nce(
+    query: Matrix,
+    temperature: float,
+    *,
+    bank: Matrix,
+    index: list[int],
+    noise: list[list[int]],
+    log_normalizer: float,
+    stabilizer: float = 0.0,
+    ignore: Mask | None = None,
+    reduction: str = "mean",
+    normalize: bool = True,
+    eps: float = 1e-12,
+) -> Any:
+    rate = len(noise[0]) / len(bank)
+    loss = []
+    for i, s_i in enumerate(drawn_similarities(query, bank, index, noise, normalize, eps)):
+        own, *drawn = [math.exp(s / temperature) / math.exp(log_normalizer) for s in s_i]
+        loss_i = -math.log(own / (own + rate + stabilizer))
+        for k, p in enumerate(drawn):
+            if ignore is None or not ignore[i][k]:
+                loss_i -= math.log(rate / (p + rate + stabilizer))
+        loss.append(loss_i)
+    return reduce(loss, reduction=reduction)
+
+
+def nce_log_normalizer(
+    query: Matrix,
+    temperature: float,
+    *,
+    bank: Matrix,
+    index: list[int],
+    noise: list[list[int]],
+    normalize: bool = True,
+    eps: float = 1e-12,
+) -> float:
+    s = drawn_similarities(query, bank, index, noise, normalize, eps)
+    powers = [math.exp(value / temperature) for s_i in s for value in s_i]
+    return math.log(len(bank) * sum(powers) / len(powers))
+
+
+def cmc(
+    views: tuple[Matrix, ...],
+    temperature: float,
+    *,
+    core: bool | int = False,
+    ignore: Mask | None = None,
+    reduction: str = "mean",
+    normalize: bool = True,
+    eps: float = 1e-12,
+) -> Any:
+    numbers = range(len(views))
+    if core is False:
+        pairs = [(i, j) for i in numbers for j in numbers if i < j]
+    else:
+        pairs = [(int(core) if core is not True else 0, j) for j in numbers if j != (core if core is not True else 0)]
+    settings = {"ignore": ignore, "reduction": reduction, "normalize": normalize, "eps": eps}
+    losses = []
+    for i, j in pairs:
+        losses.append(info_nce(views[i], views[j], temperature, **settings))
+        losses.append(info_nce(views[j], views[i], temperature, **settings))
+    return losses if reduction == "none" else sum(losses)
+
+
+def cpc(context: Matrix, future: Any, weight: Any, *, reduction: str = "mean", **settings: Any) -> Any:
+    if not isinstance(weight[0][0], list):
+        return softmax_contrastive(bilinear(context, future, weight), 1.0, reduction=reduction, **settings)
+    steps = [
+        softmax_contrastive(bilinear(context, z, w), 1.0, reduction="none", **settings)
+        for z, w in zip(future, weight, strict=True)
+    ]
+    return reduce(steps, reduction=reduction)
+
+
+def sig_lip(
+    image: Matrix,
+    text: Matrix,
+    log_scale: float,
+    bias: float,
+    *,
+    positive: Any = None,
+    ignore: Any = None,
+    reduction: str = "mean",
+    normalize: bool = True,
+    eps: float = 1e-12,
+) -> Any:
+    s = similarities(image, text, normalize, eps)
+    loss = []
+    for s_i, (p, others) in zip(s, roles(s, positive, ignore), strict=True):
+        logits = [(1, s_i[p]), *((-1, s_i[k]) for k in others)]
+        loss.append(sum(math.log(1 + math.exp(-sign * (math.exp(log_scale) * v + bias))) for sign, v in logits))
+    return reduce(loss, reduction=reduction)
+
+
+def semi_hard_triplet(
+    s: Matrix,
+    *,
+    margin: float = 0.1,
+    otherwise: str = "skip",
+    positive: Any = None,
+    ignore: Any = None,
+    reduction: str = "mean",
+) -> Any:
+    loss = []
+    for s_i, (p, others) in zip(s, roles(s, positive, ignore), strict=True):
+        further = [s_i[k] for k in others if s_i[k] < s_i[p]]
+        taken = further
+        if not further and otherwise != "skip":
+            taken = [s_i[k] for k in others]
+        if not taken:
+            loss.append(0.0)
+            continue
+        hardest = min(taken) if not further and otherwise == "easiest" else max(taken)
+        loss.append(max(hardest - s_i[p] + margin, 0.0))
+    return reduce(loss, reduction=reduction)
+
+
+def pair_contrastive(a: Matrix, b: Matrix, *, same: list[bool], margin: float = 1.0, reduction: str = "mean") -> Any:
+    loss = []
+    for a_i, b_i, alike in zip(a, b, same, strict=True):
+        distance = math.dist(a_i, b_i)
+        loss.append(distance**2 / 2 if alike else max(margin - distance, 0.0) ** 2 / 2)
     return reduce(loss, reduction=reduction)
 
 

@@ -133,3 +133,13 @@ def differentiate(function: Callable[[Row], mpf], at: Row, scale: mpf) -> Row:
             ahead[index], behind[index] = here + step, here - step
             gradient.append((function(ahead) - function(behind)) / (2 * step))
     return gradient
+
+
+def separate_value(s_pos: Row, s_neg: Matrix, scale: mpf, bias: mpf) -> mpf:
+    """Return the mean over anchors of the sum of −log σ(±(scale s + bias)) over their pairs."""
+    losses = []
+    for own, others in zip(s_pos, s_neg, strict=True):
+        pairs = [-(scale * own + bias), *(scale * s + bias for s in others)]
+        # log1p, as above: a pair that is settled by thousands of nats is a number here too.
+        losses.append(mp.fsum(mp.log1p(mp.exp(gap)) for gap in pairs))
+    return mp.fsum(losses) / len(losses)

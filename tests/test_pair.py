@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends import Backend, check_near
-from cases import core_pairs
+from backends import Backend, check_near, leaves, map_leaves
+from cases import ONE_OF_EACH, Case, core_pairs, named
 
 import refcl
 from refcl import Pair
@@ -96,3 +96,13 @@ def test_upstream_has_the_shape_of_the_value() -> None:
 def test_upstream_has_the_dtype_of_the_value() -> None:
     with pytest.raises(TypeError, match=r"^softmax_contrastive: value is float64 and upstream is float32"):
         refcl.softmax_contrastive(np.eye(3)[:2], 0.2, reduction="none", upstream=np.ones(2, dtype=np.float32))
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=named)
+def test_every_pair_refuses_integers_in_each_of_its_arrays(case: Case) -> None:
+    arrays = list(leaves(case.inputs))
+    for position in range(len(arrays)):
+        rest = [x.astype("int64") if p == position else x for p, x in enumerate(arrays)]
+        inputs = map_leaves(lambda _, rest=rest: rest.pop(0), case.inputs)  # type: ignore[misc]
+        with pytest.raises(TypeError, match="is int64"):
+            case.function.forward(*inputs, **case.settings)

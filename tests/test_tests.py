@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from backends import NUMPY, check_near, check_same_bits
 from calls import given, run, weighed
-from cases import PAIR_CASES, Case, core_modules, named
+from cases import ONE_OF_EACH, PAIR_CASES, Case, core_modules, named
 from differences import along, check_against, check_gradient, derivative, gradient, noise
 
 import refcl
@@ -100,9 +100,6 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
     "doubled": lambda g: g * 2.0,
     "turned over": lambda g: -g,
 }
-# The first case of each pair that was given all its arguments.
-WHOLE = [case for case in PAIR_CASES if all(x is not None for x in case.inputs)]
-ONE_OF_EACH = list({case.function.__name__: case for case in reversed(WHOLE)}.values())
 
 
 def spoilt(tree: Any, fault: Callable[[Any], Any]) -> Any:

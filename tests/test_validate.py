@@ -43,6 +43,20 @@ def made(settings: dict[str, Any], backend: Backend) -> dict[str, Any]:
     return {name: value(backend) if callable(value) else value for name, value in settings.items()}
 
 
+def drawn(**settings: Any) -> Callable[[Backend], Any]:
+    """Call nce with one draw an anchor, but for what is given."""
+
+    def call(b: Backend) -> Any:
+        usual = {"index": integers(0, 1, 2)(b), "noise": b.array(np.zeros((3, 1), dtype=np.int64))}
+        return refcl.nce(ones(b, 3, 2), 0.2, bank=ones(b, 4, 2), log_normalizer=1.0, **{**usual, **made(settings, b)})
+
+    return call
+
+
+def clipped(clamp: Any) -> Callable[[Backend], Any]:
+    return lambda b: refcl.clip(ones(b, 3, 2), ones(b, 3, 2), 1.5, clamp=clamp)
+
+
 def hard(hardest: Any) -> Callable[[Backend], Any]:
     return similarities(refcl.hard_softmax_contrastive, 0.2, hardest=hardest)
 
@@ -222,6 +236,81 @@ ALIKE = {
         ValueError,
         "he_init: widths must be at least two numbers >= 1, got (3,).",
     ),
+    # the systems
+    "noise-shape": Wrong(
+        drawn(noise=lambda b: b.array(np.zeros((2, 3), dtype=np.int64))),
+        ValueError,
+        "nce: noise must have shape (3, K), K >= 1; got (2, 3).",
+    ),
+    "noise-vector": Wrong(
+        drawn(noise=integers(0, 1, 2)), ValueError, "nce: noise must have shape (3, K), K >= 1; got (3,)."
+    ),
+    "noise-kind": Wrong(
+        drawn(noise=lambda b: ones(b, 3, 2)),
+        TypeError,
+        "nce: noise is {dtype}; expected an array of integers of shape (3, 2).",
+    ),
+    "noise-list": Wrong(
+        drawn(noise=[[0], [1], [2]]),
+        TypeError,
+        "nce: noise is list; expected an array of NumPy, CuPy or the array API standard. "
+        "Convert it with numpy.asarray(...) first.",
+    ),
+    "index-shape": Wrong(drawn(index=integers(0)), ValueError, "nce: index must have shape (3,); got (1,)."),
+    "stabilizer": Wrong(drawn(stabilizer=-1e-7), ValueError, "nce: stabilizer must be >= 0 and finite, got -1e-07."),
+    "queue": Wrong(
+        lambda b: refcl.moco(ones(b, 3, 2), ones(b, 3, 2), 0.2, queue=ones(b, 5, 4)),
+        ValueError,
+        "moco: query and queue must agree on D; got query (3, 2) and queue (5, 4).",
+    ),
+    "views-list": Wrong(
+        lambda b: refcl.cmc([ones(b, 3, 2), ones(b, 3, 2)], 0.2),
+        TypeError,
+        "cmc: views must be a tuple of (N, D) arrays, got list.",
+    ),
+    "views-one": Wrong(
+        lambda b: refcl.cmc((ones(b, 3, 2),), 0.2),
+        ValueError,
+        "cmc: one view is compared with another; expected views of at least 2, got 1.",
+    ),
+    "views-agree": Wrong(
+        lambda b: refcl.cmc((ones(b, 3, 2), ones(b, 4, 2)), 0.2),
+        ValueError,
+        "cmc: views[0] and views[1] must agree on N; got views[0] (3, 2) and views[1] (4, 2).",
+    ),
+    "core": Wrong(
+        lambda b: refcl.cmc((ones(b, 3, 2), ones(b, 3, 2)), 0.2, core=2),
+        ValueError,
+        "cmc: core must be False, True or an int from 0 to 1, got 2.",
+    ),
+    "form": Wrong(
+        lambda b: refcl.cpc(ones(b, 3, 2), ones(b, 3, 4), ones(b, 4, 2)),
+        ValueError,
+        "cpc: context and weight must agree on D; got context (3, 2) and weight (4, 2).",
+    ),
+    "bound-kind": Wrong(
+        lambda b: refcl.mutual_information_bound(0.5, 2.0),
+        TypeError,
+        "mutual_information_bound: n must be an int, got float.",
+    ),
+    "bound-count": Wrong(
+        lambda b: refcl.mutual_information_bound(0.5, 0),
+        ValueError,
+        "mutual_information_bound: n must be >= 1, got 0.",
+    ),
+    "clamp-kind": Wrong(clipped(4.6), TypeError, "clip: clamp must be a tuple (low, high) or None, got 4.6."),
+    "clamp-order": Wrong(clipped((4.6, 0.0)), ValueError, "clip: clamp must have low <= high, got (4.6, 0.0)."),
+    "clamp-infinite": Wrong(clipped((0.0, float("inf"))), ValueError, "clip: clamp must be finite, got inf."),
+    "otherwise": Wrong(
+        similarities(refcl.semi_hard_triplet, otherwise="random"),
+        ValueError,
+        'semi_hard_triplet: otherwise must be "skip", "easiest" or "hardest", got \'random\'.',
+    ),
+    "same-kind": Wrong(
+        lambda b: refcl.pair_contrastive(ones(b, 3, 2), ones(b, 3, 2), same=integers(1, 0, 1)(b)),
+        TypeError,
+        "pair_contrastive: same is int64; expected an array of booleans of shape (3,).",
+    ),
     # about the walk
     "one-row": Wrong(
         lambda b: metrics.uniformity(ones(b, 1, 2)),
@@ -323,6 +412,7 @@ ON_SIMILARITIES = {
     "hard_softmax_contrastive": (refcl.hard_softmax_contrastive, (0.2,), {"hardest": 1}),
     "hard_simple_contrastive": (refcl.hard_simple_contrastive, (0.5,), {"hardest": 1}),
     "triplet": (refcl.triplet, (), {}),
+    "semi_hard_triplet": (refcl.semi_hard_triplet, (), {}),
 }
 ON_EMBEDDINGS = {
     "info_nce": (refcl.info_nce, (0.2,), {}),
@@ -331,6 +421,8 @@ ON_EMBEDDINGS = {
     "hard_simple_loss": (refcl.hard_simple_loss, (0.5,), {"hardest": 1}),
     "nt_xent": (refcl.nt_xent, (0.2,), {}),
     "clip": (refcl.clip, (1.5,), {}),
+    "moco": (refcl.moco, (0.2,), {"queue": np.ones((3, 2))}),
+    "sig_lip": (refcl.sig_lip, (1.5, -2.5), {}),
 }
 
 
@@ -340,9 +432,10 @@ def test_a_loss_says_its_own_name_and_its_caller_s_words(name: str) -> None:
     pair, scalars, settings = {**ON_SIMILARITIES, **ON_EMBEDDINGS}[name]
     good = [np.ones((3, 4))] if name in ON_SIMILARITIES else [np.ones((3, 2)), np.ones((3, 2))]
     scalar_names = pair.arguments[len(good) :]
-    for scalar_name in scalar_names:
+    for position, scalar_name in enumerate(scalar_names):
+        wrong = [float("nan") if place == position else x for place, x in enumerate(scalars)]
         with pytest.raises(ValueError, match=rf"^{name}: {scalar_name} must be {ANY}finite, got nan\.$"):
-            pair(*good, float("nan"), **settings)
+            pair(*good, *wrong, **settings)
     with pytest.raises(ValueError, match=rf"^{name}: reduction must be"):
         pair(*good, *scalars, reduction="median", **settings)
     with pytest.raises(TypeError, match=rf"^{name}: ignore is float64"):

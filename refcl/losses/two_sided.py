@@ -4,10 +4,11 @@ In:  two sets of embeddings (N, D), row i of one the positive of row i of the ot
 Out: a loss over 2N anchors and the gradient of both sets. Only the pairing differs from InfoNCE.
 """
 
+import math
 from typing import Any
 
 from refcl import validate
-from refcl.backend import Array, arange
+from refcl.backend import Array, arange, constant
 from refcl.losses.on_embeddings import compare_backward, compare_forward
 from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
 from refcl.pair import Pair
@@ -22,6 +23,7 @@ def nt_xent_forward(
     *,
     ignore: Array | None = None,
     reduction: str = "mean",
+    add_views: bool = False,
     normalize: bool = True,
     eps: float = 1e-12,
 ) -> tuple[Array, Any]:
@@ -37,6 +39,9 @@ def nt_xent_forward(
         True where a candidate is neither positive nor negative, a's rows before b's. Self is always left out.
     reduction : str
         "mean" over the 2N anchors, "sum" or "none"; with "none" the pair takes ``upstream``, a (2N,) array.
+    add_views : bool
+        True: the mean is that over a's anchors plus that over b's, as in the official TensorFlow code: twice the
+        paper's, value and gradients. It says how to average, and changes nothing where the reduction does not.
     normalize : bool
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
@@ -59,7 +64,7 @@ def nt_xent_forward(
     .. math:: L_i = -\log\frac{e^{s_{ip}/\tau}}{\sum_{k \ne i} e^{s_{ik}/\tau}}, \qquad L = \frac1{2N}\sum_i L_i
 
     over the stacked rows :math:`z = [a; b]`, :math:`p = i \pm N`: 2N − 2 negatives each. With N = 1 there are none, and
-    loss and gradient are 0. The official TensorFlow code adds the two views' means: it is twice this value.
+    loss and gradient are 0.
 
     References
     ----------
@@ -92,13 +97,14 @@ def nt_xent_forward(
         ignore=itself if ignore is None else itself | ignore,
         reduction=reduction,
     )
-    return value, (compared, walk)
+    factor = 2.0 if add_views and reduction == "mean" else 1.0
+    return xp.asarray(factor * value), (compared, walk, factor)
 
 
 def nt_xent_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return da, db and dτ: each row receives as an anchor and as everyone else's candidate."""
-    compared, walk = cache
-    ds, dtemperature = softmax_contrastive_backward(dvalue, walk)
+    compared, walk, factor = cache
+    ds, dtemperature = softmax_contrastive_backward(factor * dvalue, walk)
     as_anchor, as_candidate = compare_backward(ds, compared)  # (2N, D)
     dz = as_anchor + as_candidate  # (2N, D)
     n = dz.shape[0] // 2
@@ -110,6 +116,7 @@ def clip_forward(
     text: Array,
     log_scale: Any,
     *,
+    clamp: tuple[float, float] | None = None,
     ignore: Array | None = None,
     reduction: str = "mean",
     normalize: bool = True,
@@ -123,6 +130,9 @@ def clip_forward(
         Two sets of embeddings: row i of one is the positive of row i of the other.
     log_scale : float or () array
         θ, the logarithm of the scale :math:`e^\theta = 1/\tau`; CLIP starts at log(1/.07).
+    clamp : tuple of two floats, optional
+        Bounds (low, high) that θ is brought into, (0, log 100) in CLIP. Outside them dlog_scale is 0; at either bound
+        it is that of the inside, as for ``torch.clamp``.
     ignore : (N, N) array of booleans, optional
         True where an image and a text are neither positives nor negatives of each other.
     reduction : str
@@ -149,6 +159,10 @@ def clip_forward(
     The mean of `info_nce` (image, text) and `info_nce` (text, image) at :math:`\tau = e^{-\theta}`. The scale is the
     exponential of the parameter: passing log(1/.07) = 2.66 where the scale belongs is a temperature of .38.
 
+    The original clamps the parameter after each step, not inside the loss: ``log_scale = clip(log_scale, 0, log 100)``,
+    with ``clamp=None`` here. The loss then has its full gradient wherever θ is, which can lead it back from the bound.
+    Clamped inside the loss, a θ that one step carried outside gets no gradient any more, and stays.
+
     References
     ----------
     Radford et al. (CLIP), ICML 2021, Figure 3.
@@ -167,24 +181,44 @@ def clip_forward(
     check_roles("clip", image, image.shape[0], positive=None, ignore=ignore)
     validate.reduction("clip", reduction)
     validate.setting("clip", "eps", eps, above=0.0)
+    log_scale, outside = _clamped(log_scale, clamp)
     temperature = xp.asarray(xp.exp(-log_scale))  # ()
     s, compared = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, N)
     columns = None if ignore is None else ignore.T
     image_loss, rows = softmax_contrastive_forward(s, temperature, ignore=ignore, reduction="none")  # (N,)
     text_loss, cols = softmax_contrastive_forward(s.T, temperature, ignore=columns, reduction="none")  # (N,)
     value, reduced = reduce_forward(xp.stack((image_loss, text_loss)), reduction=reduction)
-    return value, (compared, temperature, rows, cols, reduced)
+    return value, (compared, temperature, outside, rows, cols, reduced)
 
 
 def clip_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
-    """Return dimage, dtext and dθ = −τ dτ: τ = exp(−θ)."""
-    compared, temperature, rows, cols, reduced = cache
+    """Return dimage, dtext and dθ = −τ dτ, or 0 where θ was clamped: τ = exp(−θ)."""
+    compared, temperature, outside, rows, cols, reduced = cache
     dloss = reduce_backward(dvalue, reduced)  # (2, N)
     xp = validate.floats("clip", dloss=(dloss, "two N"))
     ds_cols, dtemperature_cols = softmax_contrastive_backward(dloss[1, :], cols)
     ds_rows, dtemperature_rows = softmax_contrastive_backward(dloss[0, :], rows)
     dimage, dtext = compare_backward(ds_rows + ds_cols.T, compared)
-    return dimage, dtext, xp.asarray(-temperature * (dtemperature_rows + dtemperature_cols))
+    dlog_scale = -temperature * (dtemperature_rows + dtemperature_cols)  # ()
+    return dimage, dtext, xp.asarray(xp.where(outside, constant(0.0, like=dloss), dlog_scale))
+
+
+def _clamped(log_scale: Array, clamp: Any) -> tuple[Array, Array]:
+    """Return θ brought into its bounds, and whether it lay outside, where it has no gradient."""
+    low, high = (-math.inf, math.inf) if clamp is None else _bounds(clamp)
+    lowest, highest = constant(low, like=log_scale), constant(high, like=log_scale)
+    xp = validate.floats("clip", log_scale=(log_scale, ""))
+    outside = (log_scale < lowest) | (log_scale > highest)  # ()
+    return xp.minimum(xp.maximum(log_scale, lowest), highest), outside
+
+
+def _bounds(clamp: Any) -> tuple[float, float]:
+    if not isinstance(clamp, tuple) or len(clamp) != 2:
+        raise TypeError(f"clip: clamp must be a tuple (low, high) or None, got {clamp!r}.")
+    low, high = (validate.setting("clip", "clamp", bound, above=-math.inf) for bound in clamp)
+    if low > high:
+        raise ValueError(f"clip: clamp must have low <= high, got {clamp!r}.")
+    return low, high
 
 
 nt_xent = Pair(nt_xent_forward, nt_xent_backward)
