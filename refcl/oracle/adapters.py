@@ -5,6 +5,7 @@ PyTorch and JAX are imported by their own adapters only.
 """
 
 import functools
+import importlib
 import inspect
 import math
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
     -----
     An input that the value does not depend on, or that was detached, has a gradient of zeros.
     """
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     @functools.wraps(function)
     def candidate(*arguments: Any, upstream: Any = None) -> Any:
@@ -76,7 +77,7 @@ def from_module(
     ValueError
         Where the parameter does not exist or ``holds`` is none of the three.
     """
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     if holds not in HOLDS:
         raise ValueError(f"from_module: holds must be one of {', '.join(HOLDS)}; got {holds!r}.")
@@ -126,7 +127,7 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
     candidate : callable
         Takes and returns NumPy arrays.
     """
-    import jax
+    jax: Any = importlib.import_module("jax")
 
     # Newer versions moved it out of the experimental corner.
     wide: Any = getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")  # noqa: B009
@@ -210,7 +211,7 @@ def _line(function: Callable[..., Any], inputs: list[Any], k: int, where: tuple[
 
 
 def _backward_torch(value: Any, leaves: list[Any], upstream: Any) -> Any:
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     if not isinstance(value, torch.Tensor):
         raise CannotJudge(f"the function of tensors returned a {type(value).__name__}; expected a tensor.")

@@ -4,6 +4,7 @@ In:  the function that one rank runs, with a communicator as its last argument.
 Out: a report that also knows world-size factors, gradients that stay on their rank and missing rank offsets.
 """
 
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -155,7 +156,7 @@ def _run_numpy(per_rank: Callable[..., Any], arrays: tuple[Any, ...], ranks: int
 
 
 def _run_torch(per_rank: Callable[..., Any], arrays: tuple[Any, ...], ranks: int) -> tuple[Any, tuple[Any, ...]]:
-    import torch
+    torch: Any = importlib.import_module("torch")
 
     leaves = [tuple(torch.tensor(x, requires_grad=True) for x in share) for share in _shares(arrays, ranks)]
     losses = _on_every_rank(per_rank, leaves)

@@ -19,7 +19,7 @@ def stacked(a, b):
     return F.normalize(torch.cat([a, b]), dim=1)
 
 
-# --- NT-Xent
+# NT-Xent
 
 
 def right(a, b, t):
@@ -277,7 +277,7 @@ def bfloat16(a, b, t):
     return F.cross_entropy(without_itself(s / t), partner(len(a)))
 
 
-# --- InfoNCE: query, key, temperature
+# InfoNCE: query, key, temperature
 
 
 def info_right(q, k, t):
@@ -326,7 +326,7 @@ def info_sum(q, k, t):
     return len(q) * info_right(q, k, t)
 
 
-# --- CLIP: image, text, log-scale
+# CLIP: image, text, log-scale
 
 
 def clip_right(i, x, log_scale):

@@ -75,7 +75,7 @@ def _detach(r: Recipe, what: str) -> Recipe:
     return replace(r, detached=r.detached | {what})
 
 
-# --- positives
+# Which column is the positive.
 
 
 def rolled(by: int) -> Callable[[Any, int, int], Any]:
@@ -115,7 +115,7 @@ def _without_rank_offset(ranks: int) -> Callable[[Any, int, int], Any]:
     return columns
 
 
-# --- temperature
+# What similarities are multiplied by.
 
 
 def _inverted(r: Recipe) -> Scale:
@@ -142,7 +142,7 @@ def _right(r: Recipe) -> Scale:
     return r.scale
 
 
-# --- denominator
+# What else stands in the denominator.
 
 
 def _e_subtracted(r: Recipe) -> Recipe | None:
