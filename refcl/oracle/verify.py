@@ -101,7 +101,7 @@ def _result(question: Question, test: dict[str, Any], answer: dict[str, Any], pr
     scalar = test["inputs"].get(question.scalar) if question.scalar else None
     upstream = np.array(test["inputs"]["upstream"]) if "upstream" in test["inputs"] else None
     stress = test["comment"].startswith("cold")
-    probe = Probe(f"{test['tcId']}, {test['comment']}", inputs, scalar, upstream, stress=stress)
+    probe = Probe(f"{test['comment']} (test {test['tcId']})", inputs, scalar, upstream, stress=stress)
     right = question.expected(inputs, scalar, upstream)
     gradients = test["gradients"]
     right = right._replace(

@@ -156,8 +156,8 @@ def _e_subtracted(r: Recipe) -> Recipe | None:
         return np.log1p(-np.exp(1.0 - a)) + a if a > 1 else np.log1p(-np.exp(a - 1.0)) + 1.0
 
     def by_scalar(t: float) -> float:
-        # d log|exp(α) − e|
-        return slope(t) / (1.0 - math.exp(1.0 - alpha(t)))
+        # d log|exp(α) − e|; at α = 1 the term is not there
+        return slope(t) / (1.0 - math.exp(1.0 - alpha(t))) if alpha(t) != 1 else 0.0
 
     return replace(r, extra=Extra(logit, by_scalar, lambda t: alpha(t) < 1))
 
