@@ -66,7 +66,8 @@ def agrees(
 
 
 def _allowed(size: Any, wanted: Any, eps: float, noise: float) -> Any:
-    return ROUNDINGS * eps * size + noise * (np.max(np.abs(wanted)) + size)
+    # What is exactly zero, because nothing contributes to it, may be that and nothing else.
+    return ROUNDINGS * eps * size + noise * (np.max(np.abs(wanted)) + size) + np.finfo(np.float64).tiny
 
 
 def _close(got: Any, wanted: Any, size: Any, eps: float, noise: float) -> bool:

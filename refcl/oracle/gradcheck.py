@@ -4,6 +4,7 @@ In:  a pair (forward, backward), or any function that returns value and gradient
 Out: a report: the worst entry of each argument, kinks that were met, and whether every gradient is right.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -283,6 +284,8 @@ def _as_call(pair: Any, settings: dict[str, Any]) -> tuple[Callable[[tuple[Any, 
     else:
         raise TypeError(f"gradcheck: expected a pair or a callable, got {type(pair).__name__}.")
 
+    arguments = _positional(forward)
+
     def call(inputs: tuple[Any, ...], upstream: Any) -> tuple[list[Any], Any]:
         value, cache = forward(*inputs, **settings)
         several = isinstance(value, tuple)
@@ -290,9 +293,15 @@ def _as_call(pair: Any, settings: dict[str, Any]) -> tuple[Callable[[tuple[Any, 
         if upstream is None:
             return values, None
         grads = backward(*(u.astype(y.dtype) for u, y in zip(upstream, values, strict=True)), cache)
-        return values, grads if len(inputs) > 1 else (grads,)
+        return values, grads if arguments > 1 else (grads,)
 
     return call, getattr(pair, "__name__", getattr(forward, "__name__", "pair").removesuffix("_forward"))
+
+
+def _positional(forward: Callable[..., Any]) -> int:
+    """Return how many gradients a backward owes: one for each positional argument of its forward."""
+    parameters = inspect.signature(forward).parameters.values()
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 def _value_and_grads(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
