@@ -57,7 +57,7 @@ def explain_value(
     --------
     >>> from refcl.oracle import explain_value
     >>> print(explain_value(8.909, 256, 0.1)[0])
-    8.90911 = ln(2N-1) × τ/0.07: SupContrast's scale, τ / base temperature. ...
+    8.9091... = ln(2N-1) × τ/0.07: SupContrast's scale, τ / base temperature. ...
     """
     if not math.isfinite(loss):
         raise ValueError(f"explain_value: loss must be finite, got {loss}.")
