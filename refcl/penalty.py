@@ -94,6 +94,77 @@ def identity_backward(dloss: Array, cache: None) -> Array:
     return dloss
 
 
+class WeightedSoftplusCache(NamedTuple):
+    slope: Array  # (N,)
+
+
+def weighted_softplus_forward(gap: Array, *, detach: bool = True) -> tuple[Array, WeightedSoftplusCache]:
+    r"""Charge the softplus of the gap over its own slope: no anchor falls silent by doing well.
+
+    Parameters
+    ----------
+    gap : (N,) array of float32 or float64
+        Soft maximum of (s_k − s_p)/τ over the negatives, in nats; −inf where there are none.
+    detach : bool
+        Whether the weight, 1 over the slope, is a constant in the gradient.
+
+    Returns
+    -------
+    loss : (N,) array
+        :math:`-\log P^+ / (1 - P^+)`, in nats, > 1 and tending to 1 where the positive dominates; 0 without negatives.
+    cache : WeightedSoftplusCache
+        What the backward reads.
+
+    Notes
+    -----
+    With the weight detached the slope is 1, as for the identity. Otherwise it is, with :math:`x = e^{gap}`,
+    :math:`1 - \log(1 + x)/x`, which vanishes with x. There :math:`x - \log(1 + x)` is summed as a series in
+    :math:`r = x/(2 + x) \le 1/3`, since :math:`\log(1 + x) = 2\,\mathrm{artanh}\, r` and :math:`x - 2r = x r`:
+
+    .. math:: \frac{x - \log(1 + x)}{x} = r - \frac{2 r^2}{2 + x} \sum_{j \ge 0} \frac{r^{2j}}{2j + 3}
+
+    References
+    ----------
+    Huang et al., "Model-Aware Contrastive Learning: Towards Escaping the Dilemmas", ICML 2023 (arXiv 2207.07874).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.penalty import weighted_softplus
+    >>> loss, grads = weighted_softplus(np.array([0.0, -100.0]))
+    >>> loss, grads.dgap
+    (array([1.38629436, 1.        ]), array([1., 1.]))
+    """
+    xp = floats("weighted_softplus", gap=(gap, "N"))
+    zero, one = constant(0.0, like=gap), constant(1.0, like=gap)
+    occupied = gap > -xp.inf
+    q = xp.exp(-xp.abs(gap))  # (N,) in [0, 1]: x where gap < 0, 1/x elsewhere
+    behind = xp.log1p(q) / xp.where(q > 0, q, one) + xp.where(q > 0, zero, one)  # (N,) log(1 + x)/x, 1 at x = 0
+    ahead = xp.where(gap >= 0, gap, zero) + xp.log1p(q)  # (N,) softplus where gap >= 0
+    loss = xp.where(occupied, xp.where(gap >= 0, ahead, behind) * (1 + q), zero)  # (N,)
+    if detach:
+        return loss, WeightedSoftplusCache(xp.where(occupied, one, zero))
+    r = q / (2 + q)  # (N,) in [0, 1/3]
+    series = xp.zeros_like(r)
+    for j in range(SERIES_TERMS - 1, -1, -1):
+        series = 1 / (2 * j + 3) + r * r * series
+    slope = xp.where(gap >= 0, 1 - ahead * q, r - 2 * r * r * series / (2 + q))  # (N,)
+    return loss, WeightedSoftplusCache(slope)
+
+
+# r² <= 1/9: the first term left out is below 9⁻¹⁸ = 7e-18 of the first.
+SERIES_TERMS = 18
+
+
+def weighted_softplus_backward(dloss: Array, cache: WeightedSoftplusCache) -> Array:
+    """Return dgap = dloss with the weight detached; else (1 − log(1 + x)/x) dloss, x = e^gap.
+
+    softplus/σ has the slope σ/σ − softplus σ(1 − σ)/σ² = 1 − softplus (1 − σ)/σ, and (1 − σ)/σ = 1/x.
+    """
+    floats("weighted_softplus", dloss=(dloss, "N"), slope=(cache.slope, "N"))
+    return dloss * cache.slope
+
+
 class HingeCache(NamedTuple):
     open: Array  # (N,) where gap > 0
 
@@ -141,4 +212,5 @@ def hinge_backward(dloss: Array, cache: HingeCache) -> Array:
 
 softplus = Pair(softplus_forward, softplus_backward)
 identity = Pair(identity_forward, identity_backward)
+weighted_softplus = Pair(weighted_softplus_forward, weighted_softplus_backward)
 hinge = Pair(hinge_forward, hinge_backward)

@@ -95,6 +95,14 @@ def setting(name: str, argument: str, value: Any, *, above: float, at_least: boo
     return number
 
 
+def share(name: str, argument: str, value: Any) -> float:
+    """Return a share of a whole that leaves something: a real setting in [0, 1)."""
+    number = setting(name, argument, value, above=0.0, at_least=True)
+    if number >= 1.0:
+        raise ValueError(f"{name}: {argument} must be < 1, got {value}.")
+    return number
+
+
 def hardest(name: str, value: Any) -> float | int:
     """Return how many of the hardest negatives to keep: a float is a fraction in (0, 1], an int a count >= 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -114,6 +122,14 @@ def reduction(name: str, value: Any) -> str:
     """Return the name of a reduction."""
     if value not in REDUCTIONS:
         raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {value!r}.')
+    return str(value)
+
+
+def choice(name: str, argument: str, value: Any, options: tuple[str, ...]) -> str:
+    """Return a setting that is one of a few words."""
+    if value not in options:
+        words = ", ".join(f'"{option}"' for option in options[:-1])
+        raise ValueError(f'{name}: {argument} must be {words} or "{options[-1]}", got {value!r}.')
     return str(value)
 
 

@@ -408,8 +408,10 @@ def build_hardest(hardest: float | int) -> Builder:
     return lambda rng, z: ((cosines(rng, z.n, z.m), negatives(rng, z.n, z.m)), {"hardest": hardest})
 
 
-SPECS = [Spec(*spec) for spec in _specs()]
-FUNCTION_SPECS = [Spec(*spec) for spec in _function_specs()]
+# Their builders come from this file: it has to stand before they are read.
+descendants = importlib.import_module("cases_descendants")
+SPECS = [Spec(*spec) for spec in [*_specs(), *descendants.specs()]]
+FUNCTION_SPECS = [Spec(*spec) for spec in [*_function_specs(), *descendants.function_specs()]]
 PAIR_CASES = [spec.case(SMALL) for spec in SPECS]
 # One case of each pair, its first that leaves no argument out.
 WHOLE = [case for case in PAIR_CASES if all(x is not None for x in case.inputs)]
@@ -439,6 +441,7 @@ def core_pairs() -> dict[str, Pair]:
 # Of the core's functions that are no pair's, those that users do not call.
 INTERNAL_MODULES = ("refcl.backend", "refcl.validate")
 INTERNAL = {"check_roles", "all_but_ignored", "compare_forward", "compare_backward"}
+INTERNAL |= {"check_similarities", "check_views", "stack_forward", "stack_backward"}
 # Functions of no array, or of parameters: their own files test them.
 OF_THE_HOST = {"he_init", "initial_running", "updated_running", "uniform_law_uniformity", "mutual_information_bound"}
 

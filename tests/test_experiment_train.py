@@ -57,8 +57,10 @@ def test_training_runs_in_any_library_without_looking_at_its_arrays(
         with monkeypatch.context() as patch:
             ban_host_reads(patch)
             model = train.train(SMALL, run_of(loss), settings, strict.array, lambda epoch: None)
-        for ours, theirs in zip(leaves(model), leaves(expected), strict=True):
-            np.testing.assert_allclose(strict.host(ours), theirs, rtol=1e-3, atol=1e-4)
+        # Embeddings, and not to the last digit: batch norm takes out the bias before it, whose gradient is rounding
+        # alone, and Adam makes steps of full size out of rounding.
+        ours = strict.host(train.embed(model, strict.array(SMALL.held_out.x)))
+        np.testing.assert_allclose(ours, train.embed(expected, SMALL.held_out.x), atol=1e-2)
 
 
 def test_a_run_starts_from_the_same_encoder_under_every_loss() -> None:

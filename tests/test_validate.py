@@ -338,6 +338,22 @@ ALIKE = {
         "temperature_for_entropy: entropy must lie between log 1 and log 2 for row 0, its nearest and all its "
         "negatives; got 0.9.",
     ),
+    # what grew from the softmax loss
+    "form of SupCon": Wrong(
+        lambda b: refcl.sup_con(ones(b, 2, 3), 0.2, labels=integers(0, 0)(b), form="mean"),
+        ValueError,
+        'sup_con: form must be "out" or "in", got \'mean\'.',
+    ),
+    "tau-plus": Wrong(
+        lambda b: refcl.debiased(ones(b, 2, 3), ones(b, 2, 3), 0.2, tau_plus=1.0),
+        ValueError,
+        "debiased: tau_plus must be < 1, got 1.0.",
+    ),
+    "one-pair": Wrong(
+        lambda b: refcl.align_uniform(ones(b, 1, 3), ones(b, 1, 3)),
+        ValueError,
+        "align_uniform: one row makes no pair; expected at least 2 rows, got shape (1, 3).",
+    ),
     "namespace": Wrong(
         lambda b: namespace(1.0), TypeError, "expected an array, got float; convert it with numpy.asarray(...) first."
     ),

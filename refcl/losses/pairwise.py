@@ -10,7 +10,7 @@ import math
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, namespace
+from refcl.backend import Array, constant, namespace
 from refcl.losses.on_embeddings import CompareCache, compare_backward, compare_forward
 from refcl.pair import Pair
 from refcl.pairing import PairingCache, all_but_ignored, check_roles, pairing_backward, pairing_forward
@@ -137,7 +137,9 @@ def nce_forward(
     bias = xp.asarray(-(log_normalizer + math.log(rate + stabilizer)))  # ()
     gaps, separate = separate_forward(s_pos, s_neg, scale, bias, negatives=negatives)
     loss, charge = _charge_forward(*gaps)
-    loss = loss + math.log1p(stabilizer / rate) * xp.astype(xp.count_nonzero(negatives, axis=1), loss.dtype)
+    one, zero = constant(1.0, like=query), constant(0.0, like=query)
+    draws = xp.sum(xp.where(negatives, one, zero), axis=1)  # (N,)
+    loss = loss + math.log1p(stabilizer / rate) * draws  # (N,)
     value, reduced = reduce_forward(loss, reduction=reduction)
     return value, NceCache(draw, temperature, separate, charge, reduced)
 

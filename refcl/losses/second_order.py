@@ -1,0 +1,109 @@
+"""s, v -> H v: how the gradient of the softmax losses turns when the similarities move.
+
+In:  similarities ``s`` (N, M), a direction ``v`` (N, M) and a temperature.
+Out: the Hessian of the loss in s times v, (N, M). No anchor's gradient depends on another's row: H is a block a row.
+"""
+
+from typing import Any
+
+from refcl import validate
+from refcl.backend import Array, constant
+from refcl.losses.two_views import check_similarities
+from refcl.pairing import pairing_backward, pairing_forward
+from refcl.penalty import softplus_forward
+from refcl.pooling import hardest_negatives, soft_maximum_forward
+
+PENALTIES = ("softplus", "identity")
+
+
+def hessian_vector_product(
+    s: Array,
+    v: Array,
+    temperature: Any,
+    *,
+    penalty: str = "softplus",
+    hardest: float | int | None = None,
+    positive: Array | None = None,
+    ignore: Array | None = None,
+    reduction: str = "mean",
+) -> Array:
+    r"""Return the Hessian of a softmax loss in the similarities, times a direction.
+
+    Parameters
+    ----------
+    s : (N, M) array of float32 or float64
+        Similarities: anchors by candidates.
+    v : (N, M) array
+        Direction in which they move.
+    temperature : float or () array
+        τ > 0, dimensionless.
+    penalty : str
+        "softplus": `softmax_contrastive`, or `hard_softmax_contrastive` with ``hardest``. "identity":
+        `decoupled_contrastive`.
+    hardest : float or int, optional
+        Keep only a fraction (float) or a count (int) of the hardest negatives; the threshold is a constant.
+    positive : (N,) array of integers, optional
+        Column of each anchor's positive; by default the diagonal.
+    ignore : (N, M) array of booleans, optional
+        True where a candidate is neither positive nor negative. The positive wins over it.
+    reduction : str
+        "mean": of the mean loss over anchors. "sum" and "none": row i is of anchor i's own loss.
+
+    Returns
+    -------
+    product : (N, M) array
+        Row i is :math:`H_i v_i`. Rows sum to 0, as the gradient's do; 0 where ignored, and without negatives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an array is of another kind or shape, or a setting out of its range.
+
+    Notes
+    -----
+    With P the probabilities of the positive and the negatives,
+
+    .. math:: H v = \frac1{\tau^2}\bigl(P \circ v - P \langle P, v\rangle\bigr)
+
+    With :math:`u_k = v_k - v_p` and σ = 1 − P_p, this is at a negative :math:`\sigma r_k (u_k - \sigma E_r[u])/\tau^2`
+    and at the positive :math:`-\sigma (1 - \sigma) E_r[u]/\tau^2`: the curvature of the pool, σ times
+    :math:`r_k (u_k - E_r[u])`, and that of the penalty, σ(1 − σ). Nothing is taken from 1: the block of an anchor whose
+    positive dominates is small, not rounded away. For the identity σ is 1 where it stands for a slope, and the penalty
+    has no curvature: :math:`r_k (u_k - E_r[u])/\tau^2`, and 0 at the positive.
+
+    References
+    ----------
+    Second derivative of Eq. 1 of Wang and Liu, CVPR 2021; Eq. 4 is the first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl import hessian_vector_product, softmax_contrastive
+    >>> s, v = np.array([[0.8, 0.5, 0.1]]), np.array([[0.3, -0.2, 0.4]])
+    >>> product = hessian_vector_product(s, v, 0.2)
+    >>> step = 1e-4
+    >>> ahead, behind = (softmax_contrastive(s + sign * step * v, 0.2)[1].ds for sign in (1, -1))
+    >>> bool(np.max(np.abs((ahead - behind) / (2 * step) - product)) < 1e-6)
+    True
+    """
+    name = "hessian_vector_product"
+    xp = validate.floats(name, s=(s, "N M"), v=(v, "N M"))
+    temperature = check_similarities(name, s, temperature, positive=positive, ignore=ignore, reduction=reduction)
+    validate.choice(name, "penalty", penalty, PENALTIES)
+    (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
+    (v_pos, v_neg), _ = pairing_forward(v, positive=positive, ignore=ignore)
+    counted = pairing.negatives
+    if hardest is not None:
+        counted = hardest_negatives(s_neg, counted, hardest=validate.hardest(name, hardest))
+    gap, pool = soft_maximum_forward(s_pos, s_neg, temperature, negatives=counted)
+    zero, one = constant(0.0, like=s), constant(1.0, like=s)
+    slope, rest = xp.where(pool.occupied, one, zero), zero  # (N,) the penalty's slope, and what is left of it to 1
+    if penalty == "softplus":
+        slope, rest = softplus_forward(gap)[1].slope, softplus_forward(-gap)[1].slope  # σ and 1 − σ, each to its digits
+    share = slope / temperature / temperature  # (N,)
+    if reduction == "mean":
+        share = share / s.shape[0]
+    u = xp.where(counted, v_neg - v_pos[:, None], zero)  # (N, M)
+    mean = xp.sum(pool.relative * u, axis=1)  # (N,) E_r[u]
+    turned = u - (slope * mean)[:, None]  # (N, M)
+    return pairing_backward(-share * rest * mean, share[:, None] * pool.relative * turned, pairing)
