@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import refcl
 from refcl.experiment import command as experiment
+from refcl.oracle import command as oracle
 
-WINGS = (experiment,)  # each adds its verbs by add_verbs
+WINGS = (experiment, oracle)  # each adds its verbs by add_verbs
 
 
 class Parser(argparse.ArgumentParser):

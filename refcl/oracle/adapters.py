@@ -1,0 +1,240 @@
+"""Candidates of other libraries: functions of tensors, modules with parameters, functions without a gradient.
+
+In:  what someone has written.  Out: a function of NumPy arrays that returns value and gradients, ready for `check`.
+PyTorch and JAX are imported by their own adapters only.
+"""
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.candidate import CannotJudge
+from refcl.oracle.gradcheck import derivative
+
+HOLDS = ("temperature", "log_scale", "scale")
+
+
+def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable[..., Any]:
+    """Wrap a function of PyTorch tensors; autograd supplies the gradients.
+
+    Parameters
+    ----------
+    function : callable
+        ``f(*tensors)`` or ``f(*tensors, temperature)``, returning a tensor. The temperature comes as a 0-d tensor that
+        requires its gradient.
+    device : str
+        Where the tensors live.
+
+    Returns
+    -------
+    candidate : callable
+        Takes and returns NumPy arrays.
+
+    Notes
+    -----
+    An input that the value does not depend on, or that was detached, has a gradient of zeros.
+    """
+    torch: Any = importlib.import_module("torch")
+
+    @functools.wraps(function)
+    def candidate(*arguments: Any, upstream: Any = None) -> Any:
+        dtype = torch.from_numpy(np.zeros(1, dtype=arguments[0].dtype)).dtype
+        leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arguments]
+        value = function(*leaves)
+        return _backward_torch(value, leaves, upstream)
+
+    return _taking_upstream(candidate, function)
+
+
+def from_module(
+    module: Any, *, parameter: str | None = None, holds: str = "temperature", device: str = "cpu"
+) -> Callable[..., Any]:
+    """Wrap a loss that is a PyTorch module, with a learnable temperature or log-scale among its parameters.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Called with the tensors alone.
+    parameter : str, optional
+        Name of the parameter that is set and whose gradient is judged; by default the module's only one that has one
+        entry, if there is one.
+    holds : str
+        What the parameter is in terms of the temperature τ that `check` passes: "temperature", "log_scale" (log 1/τ)
+        or "scale" (1/τ). For "clip", whose own scalar is the log-scale, leave it at "temperature": it is passed on.
+
+    Returns
+    -------
+    candidate : callable
+        ``candidate(*arrays)``, or ``candidate(*arrays, temperature)`` where there is such a parameter.
+
+    Raises
+    ------
+    ValueError
+        Where the parameter does not exist or ``holds`` is none of the three.
+    """
+    torch: Any = importlib.import_module("torch")
+
+    if holds not in HOLDS:
+        raise ValueError(f"from_module: holds must be one of {', '.join(HOLDS)}; got {holds!r}.")
+    parameters = dict(module.named_parameters())
+    single = [name for name, p in parameters.items() if p.numel() == 1]
+    name = parameter if parameter is not None else (single[0] if len(single) == 1 else None)
+    if name is None:
+        return from_torch(lambda *tensors: module(*tensors), device=device)
+    if name not in parameters:
+        raise ValueError(
+            f"from_module: the module has no parameter {name!r}; it has {', '.join(parameters) or 'none'}."
+        )
+    learned = parameters[name]
+
+    def candidate(*arguments: Any, upstream: Any = None) -> Any:
+        *arrays, scalar = arguments
+        dtype = torch.from_numpy(np.zeros(1, dtype=arrays[0].dtype)).dtype
+        module.to(dtype=dtype, device=device)
+        with torch.no_grad():
+            learned.fill_(_held(holds, float(scalar))[0])
+        leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arrays]
+        value, grads = _backward_torch(module(*leaves), [*leaves, learned], upstream)
+        dscalar = grads[-1].reshape(()) * _held(holds, float(scalar))[1]
+        return value, (*grads[:-1], dscalar)
+
+    candidate.takes_scalar = True  # type: ignore[attr-defined]
+    return candidate
+
+
+def _held(holds: str, t: float) -> tuple[float, float]:
+    """Return what a parameter holds at a temperature, and its derivative by the temperature."""
+    if holds == "temperature":
+        return t, 1.0
+    return (-math.log(t), -1 / t) if holds == "log_scale" else (1 / t, -1 / t**2)
+
+
+def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function of JAX arrays; ``jax.grad`` supplies the gradients, in double precision where inputs have it.
+
+    Parameters
+    ----------
+    function : callable
+        ``f(*arrays)`` or ``f(*arrays, temperature)``, returning a JAX array.
+
+    Returns
+    -------
+    candidate : callable
+        Takes and returns NumPy arrays.
+    """
+    jax: Any = importlib.import_module("jax")
+
+    # Newer versions moved it out of the experimental corner.
+    wide: Any = getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")  # noqa: B009
+
+    def value_and_grads(inputs: Any, given: Any) -> Any:
+        value, pull = jax.vjp(function, *inputs)
+        return value, pull(given)
+
+    compiled = jax.jit(value_and_grads)
+
+    @functools.wraps(function)
+    def candidate(*arguments: Any, upstream: Any = None) -> Any:
+        with wide(True):
+            dtype = arguments[0].dtype
+            inputs = [jax.numpy.asarray(x, dtype=dtype) for x in arguments]
+            shape = jax.eval_shape(function, *inputs)
+            given = np.ones(shape.shape) if upstream is None else np.reshape(upstream, shape.shape)
+            value, grads = compiled(inputs, jax.numpy.asarray(given, dtype=shape.dtype))
+            return np.asarray(value), tuple(np.asarray(g) for g in grads)
+
+    return _taking_upstream(candidate, function)
+
+
+def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Differentiate a function of NumPy arrays numerically, where it has no gradient of its own.
+
+    Parameters
+    ----------
+    function : callable
+        ``f(*arrays)`` or ``f(*arrays, temperature)``, returning a scalar.
+
+    Returns
+    -------
+    candidate : callable
+        The same function, returning ``value, grads``. Its gradients are judged to about seven digits, and in float64:
+        single precision is too coarse for differences.
+    """
+
+    @functools.wraps(function)
+    def candidate(*arguments: Any) -> Any:
+        inputs = [np.array(x, dtype=np.float64) for x in arguments]
+        value = function(*inputs)
+        if np.ndim(value):
+            raise CannotJudge("numeric: the function must return a scalar; its gradient is not defined otherwise.")
+        grads = []
+        for k, x in enumerate(inputs):
+            gradient = np.zeros_like(x)
+            for row in np.ndindex(*x.shape[:-1]):
+                _differentiate_row(function, inputs, k, row, gradient)
+            grads.append(gradient)
+        # The difference quotients of what comes in single precision are no better than single precision.
+        return np.asarray(value, dtype=arguments[0].dtype), tuple(g.astype(arguments[0].dtype) for g in grads)
+
+    candidate.noise = 1e-7  # type: ignore[attr-defined]
+    return candidate
+
+
+def _differentiate_row(
+    function: Callable[..., Any], inputs: list[Any], k: int, row: tuple[int, ...], gradient: Any
+) -> None:
+    """Fill in one row of a gradient; its first entry decides how far to step."""
+    x = inputs[k][row]
+    size = (abs(float(x)) or 1.0) if np.ndim(x) == 0 else float(np.linalg.norm(x)) or 1.0
+    step = None
+    for where in np.ndindex(*np.shape(x)):
+        f = _line(function, inputs, k, (*row, *where))
+        if step is None:
+            found = derivative(f, size)
+            gradient[(*row, *where)], step = found.value, found.step
+        else:
+            gradient[(*row, *where)] = (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
+
+
+def _line(function: Callable[..., Any], inputs: list[Any], k: int, where: tuple[int, ...]) -> Callable[[float], float]:
+    def along(t: float) -> float:
+        moved = inputs[k].copy()
+        moved[where] += t
+        return float(function(*(moved if j == k else x.copy() for j, x in enumerate(inputs))))
+
+    return along
+
+
+def _backward_torch(value: Any, leaves: list[Any], upstream: Any) -> Any:
+    torch: Any = importlib.import_module("torch")
+
+    if not isinstance(value, torch.Tensor):
+        raise CannotJudge(f"the function of tensors returned a {type(value).__name__}; expected a tensor.")
+    host = value.detach().cpu().numpy()
+    if not value.requires_grad:
+        return host, tuple(np.zeros(x.shape, dtype=host.dtype) for x in leaves)
+    given = torch.ones_like(value)
+    if upstream is not None:
+        given = torch.as_tensor(upstream, dtype=value.dtype, device=value.device).reshape(value.shape)
+    grads = torch.autograd.grad(value, leaves, given, allow_unused=True)
+    return host, tuple(
+        np.zeros(x.shape, dtype=host.dtype) if g is None else g.detach().cpu().numpy()
+        for x, g in zip(leaves, grads, strict=True)
+    )
+
+
+def _taking_upstream(candidate: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a candidate the positional signature of the function, and the upstream gradient that it can take."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return candidate
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    upstream = inspect.Parameter("upstream", inspect.Parameter.KEYWORD_ONLY, default=None)
+    candidate.__signature__ = inspect.Signature([*positional, upstream])  # type: ignore[attr-defined]
+    return candidate

@@ -1,0 +1,275 @@
+"""Calling other people's code: what it returned, made comparable, or one sentence that says why it can't be judged.
+
+In:  a callable and a probe.
+Out: an `Outcome`: value, gradients and the precision that they can be held to. Its arguments are copies, and are looked
+at afterwards.
+"""
+
+import inspect
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.probes import Probe
+from refcl.oracle.question import Question
+
+# How people call the scalar, where it stands after the arrays with a default of its own.
+SCALAR_NAMES = {
+    "temperature": ("temperature", "temp", "tau", "t", "T"),
+    "log_scale": ("log_scale", "logit_scale", "log_logit_scale", "theta"),
+    "weight": ("weight", "lam", "lambda_", "w"),
+}
+
+
+class CannotJudge(Exception):
+    """The candidate gave nothing that could be compared; the message is one sentence that says why."""
+
+    def __init__(self, reason: str, trace: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.trace = trace
+
+
+@dataclass
+class Outcome:
+    """What a candidate returned for one probe.
+
+    Attributes
+    ----------
+    value : float64 array
+        () or (A,).
+    grads : tuple of arrays or None
+        One for each input; None where the gradient is not judged.
+    dscalar : float or None
+        Gradient by the scalar; None where it is not judged.
+    eps : float
+        Spacing of the precision that the numbers came in.
+    """
+
+    value: Any
+    grads: tuple[Any, ...] | None
+    dscalar: float | None
+    eps: float
+    noise: float = 0.0  # relative error that the gradients may have beside rounding: numeric differentiation
+
+    @property
+    def finite(self) -> bool:
+        parts = [self.value, *(self.grads or ())]
+        return all(bool(np.all(np.isfinite(x))) for x in parts)
+
+
+@dataclass
+class Candidate:
+    """A callable under examination.
+
+    Attributes
+    ----------
+    passes_scalar : bool
+        Whether it takes the temperature (log-scale, weight) as an argument after the arrays.
+    notes : dict
+        Sentences about how it behaves, each said once.
+    """
+
+    function: Callable[..., Any]
+    question: Question
+    passes_scalar: bool
+    passes_upstream: bool
+    noise: float = 0.0
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, probe: Probe) -> Outcome:
+        given = [np.array(x, copy=True) for x in probe.inputs]
+        arguments: list[Any] = list(given)
+        if self.passes_scalar:
+            arguments.append(probe.scalar)
+        keywords = {}
+        if self.passes_upstream and probe.upstream is not None:
+            keywords["upstream"] = self.question.shaped_upstream(probe.upstream.copy())
+        returned = self._call(arguments, keywords, probe)
+        for name, mine, theirs in zip(self.question.inputs, probe.inputs, given, strict=True):
+            if not np.array_equal(mine, theirs, equal_nan=True):
+                self.notes["in place"] = f"It changes its argument {name} in place."
+        return self._outcome(returned, probe)
+
+    def _call(self, arguments: list[Any], keywords: dict[str, Any], probe: Probe) -> Any:
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                return self.function(*arguments, **keywords)
+        except CannotJudge:
+            raise
+        except (Exception, SystemExit) as error:
+            first = str(error).strip().splitlines()
+            said = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+            where = f'on probe "{probe.name}" ({probe.sizes}, {probe.dtype})'
+            raise CannotJudge(f"the candidate raised {said} {where}.", shortened(error)) from None
+
+    def _outcome(self, returned: Any, probe: Probe) -> Outcome:
+        value, given = _split(returned, len(probe.inputs))
+        value_array = _numbers(value, "the value")
+        precisions = [_eps(value_array), _eps(probe.inputs[0])]
+        shape = self._value_shape(probe)
+        if value_array.shape not in _alike(shape):
+            raise CannotJudge(
+                f"the value has shape {value_array.shape}; expected {_said(shape)} "
+                f'with reduction="{self.question.recipe.reduction}".'
+            )
+        grads: tuple[Any, ...] | None = None
+        dscalar: float | None = None
+        if given is not None:
+            arrays, dscalar = self._gradients(given, probe)
+            precisions += [_eps(g) for g in arrays]
+            grads = tuple(g.astype(np.float64) for g in arrays)
+        eps = max(precisions)
+        return Outcome(value_array.astype(np.float64).reshape(shape), grads, dscalar, eps, self.noise)
+
+    def _gradients(self, given: tuple[Any, ...], probe: Probe) -> tuple[list[Any], float | None]:
+        k = len(probe.inputs)
+        names = self.question.inputs
+        if len(given) not in (k, k + 1):
+            expected = ", ".join(f"d{n}" for n in (*names, *([self.question.scalar] if self.question.scalar else [])))
+            raise CannotJudge(f"it returned {len(given)} gradients; expected {k} or {k + 1}: {expected}.")
+        arrays = []
+        for name, x, g in zip(names, probe.inputs, given, strict=False):
+            if g is None:
+                self.notes[f"none {name}"] = f"Its gradient of {name} is None: judged as zeros."
+                arrays.append(np.zeros_like(x))
+                continue
+            array = _numbers(g, f"the gradient of {name}")
+            if array.shape != x.shape:
+                raise CannotJudge(f"the gradient of {name} has shape {array.shape}; expected {x.shape}.")
+            arrays.append(array)
+        if len(given) == k or self.question.scalar is None:
+            return arrays, None
+        if given[k] is None:
+            return arrays, float("nan")
+        last = _numbers(given[k], f"the gradient of the {self.question.scalar}")
+        if last.size != 1:
+            raise CannotJudge(f"the gradient of the {self.question.scalar} has shape {last.shape}; expected ().")
+        return arrays, float(last.reshape(()))
+
+    def _value_shape(self, probe: Probe) -> tuple[int, ...]:
+        if self.question.recipe.reduction != "none":
+            return ()
+        return (self.question.facts(probe.inputs, probe.scalar).anchors,)
+
+
+def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: bool | None = None) -> Candidate:
+    """Look at a callable's signature and return it as a candidate.
+
+    Parameters
+    ----------
+    function : callable
+        ``f(*arrays)`` or ``f(*arrays, scalar)``, returning a value or ``value, grads``.
+    question : Question
+        What it is held against.
+    passes_scalar : bool, optional
+        Whether to pass the scalar; by default read from the signature.
+
+    Raises
+    ------
+    CannotJudge
+        Where it can't be called with the arrays of this loss.
+    """
+    if not callable(function):
+        raise CannotJudge(f"the candidate is a {type(function).__name__}, which can't be called.")
+    k = len(question.inputs)
+    if passes_scalar is None and hasattr(function, "takes_scalar"):
+        passes_scalar = bool(function.takes_scalar)
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return Candidate(function, question, bool(passes_scalar), False, getattr(function, "noise", 0.0))
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    anything = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    takes_upstream = any(p.name == "upstream" for p in parameters)
+    arrays = ", ".join(question.inputs)
+    if len(positional) < k and not anything:
+        raise CannotJudge(
+            f"the candidate takes {len(positional)} positional arguments; {question.loss} gives it {k}: {arrays}."
+        )
+    most = k + (1 if question.scalar else 0)
+    if len(required) > most:
+        also = f" and {question.scalar}" if question.scalar else ""
+        raise CannotJudge(
+            f"the candidate requires {len(required)} positional arguments "
+            f"({', '.join(p.name for p in required)}); {question.loss} gives it {arrays}{also}."
+        )
+    if passes_scalar is None:
+        further = positional[k] if len(positional) > k else None
+        known = SCALAR_NAMES.get(str(question.scalar), ())
+        passes_scalar = question.scalar is not None and (
+            len(required) > k or (further is not None and further.name in known)
+        )
+    return Candidate(function, question, passes_scalar, takes_upstream, getattr(function, "noise", 0.0))
+
+
+def shortened(error: BaseException) -> str:
+    """Return the traceback of an error from the candidate's first own frame on."""
+    here = __file__.rpartition("/")[0]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(here)]
+    return "".join(traceback.format_list(frames[-6:]) + traceback.format_exception_only(error)).rstrip()
+
+
+def _split(returned: Any, k: int) -> tuple[Any, tuple[Any, ...] | None]:
+    """Part what came back into value and gradients: value, (value, grads), or value and gradients in a row."""
+    if returned is None:
+        raise CannotJudge("it returned None; expected a value, or (value, grads).")
+    if not isinstance(returned, tuple | list):
+        return returned, None
+    if len(returned) == 1:
+        return returned[0], None
+    if len(returned) == 0:
+        raise CannotJudge("it returned nothing; expected a value, or (value, grads).")
+    value, *rest = returned
+    if len(rest) > 1:
+        return value, tuple(rest)
+    grads = rest[0]
+    if isinstance(grads, dict):
+        grads = tuple(grads.values())
+    if grads is None:
+        return value, None
+    if isinstance(grads, tuple | list):
+        return value, tuple(grads)
+    return value, (grads,) if k == 1 else tuple(grads)
+
+
+def _numbers(x: Any, what: str) -> Any:
+    """Return an array of floating-point numbers, or say what came instead."""
+    if hasattr(x, "detach"):
+        raise CannotJudge(
+            f"{what} is a {type(x).__module__.partition('.')[0]} tensor; wrap the function in from_torch."
+        )
+    try:
+        array = np.asarray(x)
+    except Exception as error:
+        raise CannotJudge(f"{what} can't be read as an array: {type(error).__name__}.") from None
+    if array.dtype == object or array.dtype.kind in "SUV":
+        raise CannotJudge(f"{what} is a {type(x).__name__}, not a number or an array of numbers.")
+    if array.dtype.kind == "c":
+        raise CannotJudge(f"{what} is complex.")
+    if array.dtype.kind in "iub":
+        raise CannotJudge(f"{what} is made of integers ({array.dtype}): something was rounded or truncated.")
+    return array
+
+
+def _eps(x: Any) -> float:
+    # Half precision is held to single: its own error is a finding, not an excuse.
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
+        return float(np.finfo(np.float32).eps)
+    return max(float(np.finfo(x.dtype).eps), float(np.finfo(np.float64).eps))
+
+
+def _alike(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    if shape == ():
+        return (), (1,), (1, 1)
+    return (shape, (*shape, 1), (2, shape[0] // 2))
+
+
+def _said(shape: tuple[int, ...]) -> str:
+    return "a scalar" if shape == () else str(shape)

@@ -1,0 +1,263 @@
+"""Is my loss right? One call.
+
+In:  a candidate, the name of the loss that it should be, and its settings.
+Out: a `Report`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.candidate import Candidate, CannotJudge, Outcome, wrap
+from refcl.oracle.compare import compare
+from refcl.oracle.diagnose import Diagnosis, diagnose, indistinguishable
+from refcl.oracle.evidence import Result
+from refcl.oracle.probes import Probe, probes
+from refcl.oracle.question import Question, ask
+from refcl.oracle.report import Judged, Report
+
+
+def check(
+    candidate: Callable[..., Any],
+    loss: str,
+    *,
+    inputs: Any = None,
+    only_inputs: bool = False,
+    shape: tuple[int, int] | None = None,
+    extra_keys: int = 0,
+    passes_scalar: bool | None = None,
+    **settings: Any,
+) -> Report:
+    r"""Hold someone's loss against refcl's, and say what is wrong with it.
+
+    Parameters
+    ----------
+    candidate : callable
+        ``candidate(*arrays)`` with its settings baked in, or ``candidate(*arrays, temperature)``, which lets other
+        temperatures be tried. Returns a value, or ``value, grads`` with one gradient for each argument (that of the
+        temperature may be left out). Wrap functions of tensors in `from_torch`, `from_jax` or `from_module`; wrap a
+        function that has no gradient in `numeric`.
+    loss : str
+        Name of a loss of refcl, such as "nt_xent", "info_nce", "clip" or "softmax_contrastive".
+    inputs : tuple of arrays, or list of such tuples, optional
+        Batches of your own beside the built-in ones.
+    only_inputs : bool
+        Try your own batches only.
+    shape : tuple of int, optional
+        (N, D) for all built-in batches, or (N, M) for similarities: for a candidate built for one size.
+    extra_keys : int
+        How many rows ``key`` has more than ``query`` in the built-in batches.
+    passes_scalar : bool, optional
+        Whether the candidate takes the temperature after the arrays; by default read from its signature.
+    **settings
+        Of the loss (temperature, reduction, normalize, eps, hardest, margin, positive, ignore …) and conventions:
+        ``direction`` ("first", "second", "both"), ``positive_in_denominator``, ``detached`` (names of inputs that get
+        no gradient on purpose), ``scale`` (a number or a name such as "2", "τ/0.07").
+
+    Returns
+    -------
+    report : Report
+        ``report.ok``, ``report.verdict``, ``print(report)``, ``report.to_json()``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where the question itself makes no sense: an unknown loss or setting.
+    RuntimeError
+        Where these probes would let a gradient of zeros or a doubled one pass.
+
+    Notes
+    -----
+    Every part of an answer is compared relative to the size of the terms that it is made of and to the precision that
+    it came in: up to 32 roundings are forgiven. A name is given only where it explains value and gradients to rounding
+    on every probe; otherwise the verdict is "unknown". The candidate's code is run in this process.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.oracle import check
+    >>> def mine(query, key):
+    ...     query = query / np.linalg.norm(query, axis=1, keepdims=True)
+    ...     key = key / np.linalg.norm(key, axis=1, keepdims=True)
+    ...     s = query @ key.T
+    ...     return np.mean(np.log(np.sum(np.exp(s / 0.2), axis=1)) - np.diag(s))
+    >>> check(mine, "info_nce", temperature=0.2).verdict
+    'temperature-missing-on-positive'
+    """
+    question = ask(loss, **settings)
+    given = {k: v for k, v in settings.items() if v is not None}
+    try:
+        wrapped = wrap(candidate, question, passes_scalar=passes_scalar)
+        _baked_in(wrapped, question)
+        tried = probes(
+            question,
+            passes_scalar=wrapped.passes_scalar,
+            shape=shape,
+            extra=extra_keys,
+            own=_own(inputs, question),
+            only_own=only_inputs,
+        )
+        if question.recipe.reduction == "none" and not wrapped.passes_upstream:
+            wrapped.notes["upstream"] = "It takes no upstream gradient: its gradients were compared for one of ones."
+            tried = [Probe(p.name, p.inputs, p.scalar, None, p.corner, p.stress) for p in tried]
+        results = _run(wrapped, question, tried)
+        report = judge(question, results, call=wrapped, settings=given)
+    except CannotJudge as reason:
+        return Report("not judged", loss, given, reason=reason.reason, trace=reason.trace)
+    report.notes += wrapped.notes.values()
+    return report
+
+
+def assert_correct(candidate: Callable[..., Any], loss: str, **settings: Any) -> None:
+    """Raise an AssertionError whose first line is the name of the mistake, unless the candidate is right.
+
+    Parameters
+    ----------
+    candidate : callable
+        As for `check`.
+    loss : str
+        As for `check`.
+    **settings
+        As for `check`.
+
+    Examples
+    --------
+    >>> import refcl
+    >>> from refcl.oracle import assert_correct
+    >>> assert_correct(refcl.nt_xent, "nt_xent")
+    """
+    report = check(candidate, loss, **settings)
+    if not report.ok:
+        raise AssertionError(f"{report.verdict}\n{report}")
+
+
+def judge(
+    question: Question,
+    results: list[Result],
+    *,
+    call: Callable[[Probe], Outcome] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Report:
+    """Compare answers that are already there, and diagnose them.
+
+    Parameters
+    ----------
+    question : Question
+        What was asked.
+    results : list of Result
+        Each probe with what came and what is right.
+    call : callable, optional
+        The candidate, where it can be asked again.
+    settings : dict, optional
+        What the report repeats.
+    """
+    names = (*question.inputs, *([question.scalar] if question.scalar else []))
+    compared = [(r, tuple(compare(r.right, r.outcome, names))) for r in results]
+    judged = [
+        Judged(r.probe.name, r.probe.sizes, r.probe.dtype, r.probe.scalar, r.probe.corner, parts)
+        for r, parts in compared
+    ]
+    decisive = [r for r in results if not r.probe.corner]
+    _controls(question, decisive, names)
+    report = Report(
+        "correct",
+        question.loss,
+        settings or {},
+        gradient_judged=all(r.outcome.grads is not None for r in decisive),
+        scalar_judged=all(r.outcome.dscalar is not None for r in decisive) and question.scalar is not None,
+        scalar_name=question.scalar,
+        probes=judged,
+    )
+    if all(j.passed for j in judged if not j.corner):
+        report.indistinguishable = indistinguishable(question, decisive)
+        return report
+    _explain(report, diagnose(question, decisive, call))
+    return report
+
+
+def _explain(report: Report, diagnosis: Diagnosis) -> None:
+    report.findings = diagnosis.findings
+    report.invariants = diagnosis.invariants
+    report.evidence = diagnosis.evidence
+    if diagnosis.benign:
+        report.notes.append(diagnosis.benign)
+    elif diagnosis.findings:
+        report.verdict = " or ".join(f.name for f in diagnosis.findings)
+    else:
+        report.verdict = "unknown"
+
+
+def _run(candidate: Candidate, question: Question, tried: list[Probe]) -> list[Result]:
+    results = []
+    for probe in tried:
+        try:
+            outcome = candidate(probe)
+        except CannotJudge as reason:
+            if probe.corner:
+                candidate.notes[probe.name] = f'On the corner probe "{probe.name}": {reason.reason}'
+                continue
+            raise
+        results.append(Result(probe, outcome, question.expected(probe.inputs, probe.scalar, probe.upstream)))
+    _same_twice(candidate, results[0])
+    return results
+
+
+def _same_twice(candidate: Candidate, first: Result) -> None:
+    again = candidate(first.probe)
+    pairs = [(first.outcome.value, again.value), *zip(first.outcome.grads or (), again.grads or (), strict=True)]
+    for was, now in pairs:
+        difference = np.max(np.abs(was - now)) if np.all(np.isfinite(was)) and np.all(np.isfinite(now)) else 0.0
+        if difference > 1e3 * first.outcome.eps * max(float(np.max(np.abs(was))), 1e-300):
+            raise CannotJudge(
+                f"two calls on the same input differ by {difference:.3g}: it is not deterministic "
+                "(dropout, sampling, or state that it keeps)."
+            )
+
+
+def _controls(question: Question, decisive: list[Result], names: tuple[str, ...]) -> None:
+    """Judge a gradient of zeros and a doubled one by the same tolerances: both must fail."""
+    moving = [r for r in decisive if any(np.any(g) for g in r.right.grads)]
+    for factor in (0.0, 2.0):
+        for r in moving:
+            grads = tuple(g * factor for g in r.right.grads)
+            fake = Outcome(r.right.value, grads, None, r.outcome.eps, r.outcome.noise)
+            if any(p.distance > 1.0 for p in compare(r.right, fake, names)):
+                break
+        else:
+            what = "zeros" if factor == 0.0 else "twice the gradient"
+            raise RuntimeError(
+                f"check: these probes would let a gradient of {what} pass; nothing can be judged on them."
+            )
+
+
+def _baked_in(candidate: Candidate, question: Question) -> None:
+    if candidate.passes_scalar or question.base is not None or question.scalar in (None, "weight"):
+        return
+    raise CannotJudge(
+        f"its {question.scalar} is baked in and not known; say which, {question.scalar}=…, or let the candidate take "
+        "it as an argument after the arrays."
+    )
+
+
+def _own(inputs: Any, question: Question) -> tuple[tuple[Any, ...], ...]:
+    if inputs is None:
+        return ()
+    batches = inputs if isinstance(inputs, list) else [inputs]
+    found = []
+    for batch in batches:
+        arrays = tuple(np.asarray(x) for x in (batch if isinstance(batch, Sequence) else (batch,)))
+        if len(arrays) != len(question.inputs):
+            raise ValueError(
+                f"check: inputs of {question.loss} are {', '.join(question.inputs)}; got {len(arrays)} arrays."
+            )
+        found.append(arrays)
+    return tuple(found)
+
+
+def timed(candidate: Callable[..., Any], loss: str, **settings: Any) -> tuple[Report, float]:
+    """Return the report of `check` and the seconds that it took."""
+    start = time.perf_counter()
+    report = check(candidate, loss, **settings)
+    return report, time.perf_counter() - start

@@ -1,0 +1,123 @@
+"""A loss that stands still: what does its value say?
+
+In:  the value, the batch size and the temperature.
+Out: the formulas that give it: a collapse of all embeddings to one point, under this or that scale.
+"""
+
+import math
+from typing import NamedTuple
+
+
+class Explanation(NamedTuple):
+    """A formula that gives the value."""
+
+    value: float
+    formula: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"{self.value:.6g} = {self.formula}: {self.meaning}"
+
+
+_COLLAPSE = "every similarity is the same: all embeddings are equal, or the gradient never arrives"
+
+
+def explain_value(
+    loss: float, n: int, temperature: float | None = None, *, tolerance: float | None = None
+) -> list[Explanation]:
+    """Say what a stuck loss value means.
+
+    Parameters
+    ----------
+    loss : float
+        The value, in the digits that were printed.
+    n : int
+        Batch size: rows of one view.
+    temperature : float, optional
+        τ; without it, scales that depend on it are not tried.
+    tolerance : float, optional
+        Largest accepted difference; by default half a unit of the last digit that was given, and at least 2e-4 of the
+        value.
+
+    Returns
+    -------
+    found : list of Explanation
+        The nearest first, and of equally near ones the plainest; empty where nothing fits.
+
+    Raises
+    ------
+    ValueError
+        Where the loss is not finite, n < 1 or the temperature is not positive.
+
+    Notes
+    -----
+    With all similarities equal, the softmax loss is the logarithm of the number of candidates, whatever τ is.
+
+    Examples
+    --------
+    >>> from refcl.oracle import explain_value
+    >>> print(explain_value(8.909, 256, 0.1)[0])
+    8.9091... = ln(2N-1) × τ/0.07: SupContrast's scale, τ / base temperature. ...
+    """
+    if not math.isfinite(loss):
+        raise ValueError(f"explain_value: loss must be finite, got {loss}.")
+    if n < 1:
+        raise ValueError(f"explain_value: n must be >= 1, got {n}.")
+    if temperature is not None and not temperature > 0:
+        raise ValueError(f"explain_value: temperature must be > 0, got {temperature}.")
+    if tolerance is None:
+        digits = len(repr(float(loss)).partition(".")[2])
+        tolerance = max(0.5 * 10.0**-digits, 2e-4 * abs(loss))
+    found = []
+    for rank, (number, formula, what) in enumerate(_candidates(n)):
+        for extra, (factor, scale, who) in enumerate(_scales(n, temperature)):
+            value = number * factor
+            if abs(value - loss) <= tolerance:
+                meaning = f"{who}. {what}" if who else what
+                found.append((extra + rank, Explanation(value, formula + scale, meaning)))
+    found.sort(key=lambda item: (item[0], abs(item[1].value - loss)))
+    return [explanation for _, explanation in found]
+
+
+def _candidates(n: int) -> list[tuple[float, str, str]]:
+    found = [
+        (math.log(2 * n - 1), "ln(2N-1)", f"NT-Xent over 2N - 1 candidates, collapsed: {_COLLAPSE}"),
+        (math.log(n), "ln N", f"InfoNCE or CLIP over N candidates, collapsed: {_COLLAPSE}"),
+        (math.log(2 * n), "ln(2N)", f"2N candidates: oneself is among them, and collapsed: {_COLLAPSE}"),
+        (math.log(n + 1), "ln(N+1)", f"N + 1 candidates: the positive and N others, collapsed: {_COLLAPSE}"),
+        (math.log(2.0), "ln 2", "a choice between two that is left to chance"),
+        (0.0, "0", "no negatives, or positives that dominate everything"),
+    ]
+    if n > 1:
+        found.insert(
+            4,
+            (
+                math.log(2 * n - 2),
+                "ln(2N-2)",
+                f"the positive is missing from the denominator, and collapsed: {_COLLAPSE}",
+            ),
+        )
+    return found
+
+
+def _scales(n: int, temperature: float | None) -> list[tuple[float, str, str]]:
+    found = [
+        (1.0, "", ""),
+        (2.0, " × 2", "Both directions are added, not averaged"),
+        (0.5, " / 2", "Half the value"),
+        (1 / math.log(2.0), " / ln 2", "In bits"),
+    ]
+    if temperature is not None:
+        found += [
+            (temperature / 0.07, " × τ/0.07", "SupContrast's scale, τ / base temperature"),
+            (2 * temperature, " × 2τ", "MoCo v3's scale"),
+            (temperature, " × τ", "Multiplied by the temperature"),
+            (1 / temperature, " / τ", "Divided by the temperature"),
+        ]
+    found += [
+        (float(n), " × N", "The sum over N anchors"),
+        (2.0 * n, " × 2N", "The sum over 2N anchors"),
+    ]
+    if n > 1:
+        found.append((n / (n - 1), " × N/(N-1)", "Averaged over one anchor too few"))
+    return found

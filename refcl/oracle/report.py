@@ -1,0 +1,213 @@
+"""What was found, for people and for programs.
+
+In:  a question, the judged probes and a diagnosis.
+Out: a `Report`: ``ok``, ``verdict``, text and JSON.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from refcl.oracle.compare import Part
+from refcl.oracle.diagnose import Finding
+from refcl.oracle.evidence import Invariant
+from refcl.oracle.mistakes import CATALOGUE, links
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One probe and how each part of the answer fared."""
+
+    name: str
+    sizes: str
+    dtype: str
+    scalar: float | None
+    corner: bool
+    parts: tuple[Part, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(p.distance <= 1.0 for p in self.parts)
+
+    @property
+    def worst(self) -> Part:
+        return max(self.parts, key=lambda p: p.distance)
+
+
+@dataclass
+class Report:
+    """The answer of `check`.
+
+    Attributes
+    ----------
+    ok : bool
+        True where value and gradients are right on every decisive probe.
+    verdict : str
+        "correct"; the name of a mistake ("a + b" where two were made at once, "a or b" where both explain everything);
+        "unknown" where it is wrong in a way that has no name; "not judged" where nothing could be compared.
+    findings : list of Finding
+        Each explains everything that was compared.
+    probes : list of Judged
+        Every batch that was tried.
+    """
+
+    verdict: str
+    loss: str
+    settings: dict[str, Any]
+    gradient_judged: bool = False
+    scalar_judged: bool = False
+    scalar_name: str | None = None
+    findings: list[Finding] = field(default_factory=list)
+    probes: list[Judged] = field(default_factory=list)
+    invariants: list[Invariant] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    indistinguishable: list[str] = field(default_factory=list)
+    reason: str = ""
+    trace: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict == "correct"
+
+    @property
+    def judged(self) -> bool:
+        return self.verdict != "not judged"
+
+    @property
+    def failed(self) -> list[Judged]:
+        """The decisive probes that failed."""
+        return [p for p in self.probes if not p.passed and not p.corner]
+
+    @property
+    def conventions(self) -> list[str]:
+        """Who means what was found."""
+        return [f.convention for f in self.findings if f.convention]
+
+    def to_json(self) -> str:
+        """Return everything as JSON; numbers that are not finite become null."""
+        return json.dumps(_plain(self._as_dict()), indent=2, ensure_ascii=False)
+
+    def _as_dict(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "verdict": self.verdict,
+            "loss": self.loss,
+            "settings": self.settings,
+            "gradient_judged": self.gradient_judged,
+            "scalar_judged": self.scalar_judged,
+            "findings": [
+                {"ids": list(f.ids), "detail": f.detail, "convention": f.convention, "mistakes": _mistakes(f)}
+                for f in self.findings
+            ],
+            "probes": [
+                {
+                    "name": p.name,
+                    "sizes": p.sizes,
+                    "dtype": p.dtype,
+                    "scalar": p.scalar,
+                    "decisive": not p.corner,
+                    "passed": p.passed,
+                    "parts": [part._asdict() for part in p.parts],
+                }
+                for p in self.probes
+            ],
+            "invariants": [i._asdict() for i in self.invariants],
+            "evidence": self.evidence,
+            "notes": self.notes,
+            "indistinguishable": self.indistinguishable,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        if not self.judged:
+            return f"{self.loss}: could not be judged: {self.reason}" + (f"\n\n{self.trace}" if self.trace else "")
+        lines = [f"{self.loss}({_settings(self.settings)}): {self.verdict.upper() if self.ok else self.verdict}"]
+        lines.append("  " + self._compared())
+        failed = self.failed
+        if failed:
+            lines.append(f"  failed on {', '.join(p.name for p in failed)}")
+            lines += self._worst(failed)
+        for finding in self.findings:
+            lines += _explained(finding)
+        lines += [f"  law: {i}" for i in self.invariants if not i.holds]
+        lines += [f"  seen: {e}" for e in self.evidence]
+        lines += [f"  note: {n}" for n in self.notes]
+        for p in self.probes:
+            if p.corner and not p.passed:
+                lines.append(f"  corner, not decisive: differs on {p.name} ({_part(p.worst)})")
+        if self.indistinguishable:
+            lines.append(f"  not told apart from the right loss here: {', '.join(self.indistinguishable)}")
+        return "\n".join(lines)
+
+    def _compared(self) -> str:
+        what = ["value", *(["gradients"] if self.gradient_judged else [])]
+        if self.scalar_judged:
+            what.append(f"gradient of the {self.scalar_name}")
+        missing = [] if self.gradient_judged else ["gradients (none were returned)"]
+        if self.scalar_name and not self.scalar_judged:
+            missing.append(f"gradient of the {self.scalar_name}")
+        said = f"compared: {', '.join(what)} on {len(self.probes)} batches"
+        scalars = sorted({p.scalar for p in self.probes if p.scalar is not None})
+        if scalars:
+            said += f", {self.scalar_name} {', '.join(f'{s:.4g}' for s in scalars)}"
+        return said + (f"; not judged: {', '.join(missing)}" if missing else "")
+
+    def _worst(self, failed: list[Judged]) -> list[str]:
+        # The plainest failing probe shows most: extremes hide what everything else says.
+        shown = failed[0]
+        return [f"  on {shown.name} ({shown.sizes}, {shown.dtype}): {_part(p)}" for p in shown.parts]
+
+
+def _part(p: Part) -> str:
+    what = "value" if p.name == "value" else f"d{p.name}"
+    place = f"[{', '.join(map(str, p.where))}]" if p.where else ""
+    said = f"{what}{place} = {p.got:.10g}, expected {p.wanted:.10g}"
+    if p.distance <= 1.0:
+        return f"{what} right"
+    if p.where and math.isfinite(p.ratio):
+        said += f"; ratio {p.ratio:.4g}, cosine {p.cosine:.5g}"
+    return said
+
+
+def _explained(finding: Finding) -> list[str]:
+    lines = []
+    for id_ in finding.ids:
+        mistake = CATALOGUE[id_]
+        lines += [
+            f"  {id_}: {mistake.effect}.",
+            f"    it computes   {mistake.wrong}",
+            f"    change it to  {mistake.right}",
+        ]
+        lines += [f"    seen at       {address}" for address in links(mistake)[:1]]
+    if finding.detail:
+        lines.append(f"    here          {finding.detail}")
+    if finding.convention:
+        lines.append(f"    convention    {finding.convention}; if that is meant, say scale=")
+    return lines
+
+
+def _mistakes(finding: Finding) -> list[dict[str, Any]]:
+    found = []
+    for id_ in finding.ids:
+        m = CATALOGUE[id_]
+        found.append({"id": id_, "effect": m.effect, "wrong": m.wrong, "right": m.right, "links": links(m)})
+    return found
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{k}={v!r}" for k, v in settings.items() if not hasattr(v, "shape"))
+
+
+def _plain(x: Any) -> Any:
+    """Return what JSON can hold."""
+    if isinstance(x, dict):
+        return {str(k): _plain(v) for k, v in x.items()}
+    if isinstance(x, list | tuple):
+        return [_plain(v) for v in x]
+    if hasattr(x, "tolist"):
+        return _plain(x.tolist())
+    if isinstance(x, float) and not math.isfinite(x):
+        return None
+    return x if isinstance(x, str | int | float | bool) or x is None else str(x)

@@ -1,0 +1,59 @@
+"""explain_value: values at which real trainings stood still, and what they mean."""
+
+import math
+
+import numpy as np
+import pytest
+
+import refcl
+from refcl.oracle import explain_value
+
+
+@pytest.mark.parametrize(
+    ("loss", "n", "temperature", "formula"),
+    [
+        (8.909, 256, 0.1, "ln(2N-1) × τ/0.07"),
+        (6.93, 512, None, "ln(2N-1)"),
+        (math.log(31), 16, 0.5, "ln(2N-1)"),
+        (math.log(16), 16, 0.5, "ln N"),
+        (math.log(32), 16, 0.5, "ln(2N)"),
+        (2 * math.log(31), 16, 0.5, "ln(2N-1) × 2"),
+        (math.log2(16), 16, 0.07, "ln N / ln 2"),
+        (16 * math.log(16), 16, 0.3, "ln N × N"),
+    ],
+)
+def test_known_values(loss: float, n: int, temperature: float | None, formula: str) -> None:
+    found = explain_value(loss, n, temperature)
+    assert formula in [e.formula for e in found]
+    assert abs(found[0].value - loss) <= max(5e-4 * loss, 0.005)
+    assert "=" in str(found[0])
+
+
+def test_a_collapse_has_this_value() -> None:
+    collapsed = np.ones((8, 3))
+    loss, _ = refcl.nt_xent(collapsed, collapsed, 0.2)
+    assert explain_value(float(loss), 8, 0.2)[0].formula == "ln(2N-1)"
+    loss, _ = refcl.info_nce(collapsed, collapsed, 0.2)
+    assert explain_value(float(loss), 8, 0.2)[0].formula == "ln N"
+
+
+def test_what_means_nothing_gets_no_meaning() -> None:
+    assert explain_value(1.2345678, 64, 0.2) == []
+
+
+def test_a_tolerance_can_be_given() -> None:
+    assert explain_value(4.84, 64, tolerance=0.01)[0].formula == "ln(2N-1)"
+    assert explain_value(4.84, 64, tolerance=1e-6) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "n", "temperature", "sentence"),
+    [
+        (math.nan, 4, None, "loss must be finite"),
+        (1.0, 0, None, "n must be >= 1"),
+        (1.0, 4, -1.0, "temperature must be > 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(loss: float, n: int, temperature: float | None, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        explain_value(loss, n, temperature)

@@ -1,0 +1,230 @@
+"""Test vectors: as the schema says, regenerated bit for bit, right against refcl; answers judged, in C too."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import refcl.oracle.vectors
+from refcl.oracle.question import ask
+from refcl.oracle.vectors import FILES, copy_vectors, load_vectors
+from refcl.oracle.verify import verify
+
+HERE = Path(refcl.oracle.vectors.__file__).parent
+VECTORS = load_vectors()
+EXAMPLE = Path(__file__).parents[1] / "examples" / "check_in_c.c"
+
+
+def cases() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    return [(group, test) for group in VECTORS["testGroups"] for test in group["tests"]]
+
+
+def test_the_file_is_as_its_schema_says() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="validates against the JSON Schema")
+    schema = json.loads((HERE / "contrastive.schema.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    validator.validate(VECTORS)
+    answered = VECTORS | {"answers": [{"tcId": 1, "value": "NaN", "gradients": {"s": [[None]]}}]}
+    validator.validate(answered)
+    for broken in (VECTORS | {"numberOfTests": 0}, VECTORS | {"answers": [{"value": 1.0}]}, {"testGroups": []}):
+        assert not validator.is_valid(broken)
+
+
+def test_the_file_holds_together() -> None:
+    ids = [test["tcId"] for _, test in cases()]
+    assert ids == list(range(1, VECTORS["numberOfTests"] + 1))
+    flags = {flag for _, test in cases() for flag in test["flags"]}
+    assert flags == set(VECTORS["notes"])
+    assert len(flags) >= 25
+    assert sum((HERE / name).stat().st_size for name in FILES) < 2_000_000
+
+
+@pytest.mark.slow
+def test_the_files_are_regenerated_bit_for_bit() -> None:
+    pytest.importorskip("mpmath", reason="50 digits are mpmath's")
+    from refcl.oracle.vectors.generate import generate, to_json, to_npz
+
+    vectors = generate()
+    assert to_json(vectors).encode() == (HERE / "contrastive.json").read_bytes()
+    assert to_npz(vectors) == (HERE / "contrastive.npz").read_bytes()
+
+
+@pytest.mark.parametrize("number", [1, 12, 60, 100])
+def test_one_case_is_recomputed(number: int) -> None:
+    from refcl.oracle.vectors.exact import answer
+
+    group, test = next((g, t) for g, t in cases() if t["tcId"] == number)
+    value, gradients = answer(group["loss"], group["settings"], test["inputs"])
+    assert value == test["value"]
+    assert gradients == test["gradients"]
+
+
+@pytest.mark.parametrize("group", VECTORS["testGroups"], ids=lambda g: f"{g['loss']}-{g['settings']['reduction']}")
+def test_refcl_agrees_well_within_the_tolerance(group: dict[str, Any]) -> None:
+    question = ask(group["loss"], **group["settings"])
+    for test in group["tests"]:
+        inputs = test["inputs"]
+        upstream = np.array(inputs["upstream"]) if "upstream" in inputs else None
+        scalar = inputs.get(question.scalar) if question.scalar else None
+        got = question.expected(tuple(np.array(inputs[n]) for n in question.inputs), scalar, upstream)
+        tolerance = test["tolerance"]
+        assert np.max(np.abs(got.value - np.array(test["value"]))) <= 0.2 * tolerance["value"]
+        for name, gradient in zip(question.inputs, got.grads, strict=True):
+            allowed = 0.2 * np.array(tolerance["gradients"][name])[:, None]
+            assert np.all(np.abs(gradient - np.array(test["gradients"][name])) <= allowed)
+        if question.scalar in test["gradients"]:
+            error = abs((got.dscalar or 0.0) - test["gradients"][question.scalar])
+            assert error <= 0.2 * tolerance["gradients"][question.scalar]
+
+
+def test_the_npz_holds_the_same_numbers() -> None:
+    with np.load(HERE / "contrastive.npz", allow_pickle=False) as arrays:
+        for _, test in cases():
+            key = f"{test['tcId']:03d}"
+            assert np.array_equal(arrays[f"{key}/value"], np.array(test["value"]))
+            for name, gradient in test["gradients"].items():
+                assert np.array_equal(arrays[f"{key}/gradients/{name}"], np.array(gradient))
+                assert arrays[f"{key}/gradients/{name}"].dtype == np.float64
+
+
+def test_flags_tell_the_truth() -> None:
+    """A mistake that a case is flagged with is noticed on it, and no other of the bank's."""
+    from refcl.oracle.candidate import Outcome
+    from refcl.oracle.compare import agrees
+    from refcl.oracle.mistakes import variations
+
+    group, test = next((g, t) for g, t in cases() if g["loss"] == "nt_xent" and t["comment"] == "dominated")
+    question = ask(group["loss"], **group["settings"])
+    inputs = tuple(np.array(test["inputs"][n]) for n in question.inputs)
+    right = question.expected(inputs, test["inputs"]["temperature"])
+    noticed = set()
+    for variation, recipe in variations(question.recipe):
+        other = question.evaluate(recipe, inputs, test["inputs"]["temperature"])
+        if not agrees(right, Outcome(other.value, other.grads, other.dscalar, 2.0**-52)):
+            noticed.add(variation.id)
+    assert noticed <= set(test["flags"])
+
+
+def test_copies_are_whole(tmp_path: Path) -> None:
+    written = copy_vectors(tmp_path / "new" / "folder")
+    assert [path.name for path in written] == list(FILES)
+    assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == sorted(FILES)
+    assert all(path.read_bytes() == (HERE / path.name).read_bytes() for path in written)
+
+
+def filled(tmp_path: Path, change: Any = lambda answer: answer, only: Any = lambda group: True, **top: Any) -> Path:
+    answers = [
+        change({"tcId": test["tcId"], "value": test["value"], "gradients": dict(test["gradients"])})
+        for group, test in cases()
+        if only(group)
+    ]
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps({"answers": answers, **top}), encoding="utf-8")
+    return path
+
+
+def test_the_right_answers_are_right(tmp_path: Path) -> None:
+    reports = verify(filled(tmp_path))
+    assert len(reports) == len(VECTORS["testGroups"])
+    assert all(report.ok for report in reports), "\n".join(map(str, reports))
+
+
+def test_answers_in_single_precision_are_held_to_it(tmp_path: Path) -> None:
+    def narrow(answer: dict[str, Any]) -> dict[str, Any]:
+        return answer | {"value": np.asarray(answer["value"], dtype=np.float32).tolist(), "gradients": {}}
+
+    def only(group: dict[str, Any]) -> bool:
+        return bool(group["loss"] == "info_nce")
+
+    assert all(report.ok for report in verify(filled(tmp_path, narrow, only, precision="float32")))
+    assert not any(report.ok for report in verify(filled(tmp_path, narrow, only)))
+
+
+def doubled(x: Any) -> Any:
+    return [doubled(y) for y in x] if isinstance(x, list) else 2 * x
+
+
+def test_mistakes_are_named_from_answers_alone(tmp_path: Path) -> None:
+    def wrong(answer: dict[str, Any]) -> dict[str, Any]:
+        gradients = {name: doubled(g) for name, g in answer["gradients"].items()}
+        return answer | {"value": doubled(answer["value"]), "gradients": gradients}
+
+    reports = verify(filled(tmp_path, wrong, lambda group: group["loss"] in ("nt_xent", "clip", "softmax_contrastive")))
+    assert {report.verdict for report in reports} == {"scaled-by-constant"}
+
+
+def test_gradients_may_be_left_out(tmp_path: Path) -> None:
+    reports = verify(filled(tmp_path, lambda answer: {"tcId": answer["tcId"], "value": answer["value"]}))
+    assert all(report.ok and not report.gradient_judged for report in reports)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "not JSON"),
+        ("[]", "no answers"),
+        ('{"answers": []}', "no answers"),
+        ('{"answers": [{"value": 1}]}', r"answers\[0\] must have a tcId and a value"),
+        ('{"answers": [{"tcId": 9999, "value": 1}]}', "there is no test with tcId 9999"),
+        ('{"answers": [{"tcId": 1, "value": 1}, {"tcId": 1, "value": 1}]}', "tcId 1 is answered twice"),
+        ('{"answers": [{"tcId": 1, "value": 1}], "precision": "half"}', "precision must be"),
+    ],
+)
+def test_a_file_that_is_no_answer_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "answers.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=sentence):
+        verify(path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ({"tcId": 1, "value": [1.0, 2.0]}, "tcId 1: value has shape (2,); expected ()."),
+        ({"tcId": 1, "value": "one"}, "tcId 1: value is not made of numbers."),
+        ({"tcId": 1, "value": 1.0, "gradients": {"x": 1.0}}, "tcId 1: there is no gradient of 'x'."),
+        ({"tcId": 1, "value": None}, "it returned NaN or infinity on probe"),
+        ({"tcId": 1, "value": "NaN"}, "it returned NaN or infinity on probe"),
+    ],
+)
+def test_an_answer_that_cannot_be_judged_gets_a_sentence(answer: Any, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps({"answers": [answer]}), encoding="utf-8")
+    (report,) = verify(path)
+    assert report.verdict == "not judged"
+    assert sentence in report.reason
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize(("flags", "verdict"), [([], "correct"), (["-DFORGET_TEMPERATURE"], "temperature-missing")])
+def test_the_example_in_c(flags: list[str], verdict: str, tmp_path: Path) -> None:
+    copy_vectors(tmp_path)
+    program = tmp_path / "check_in_c"
+    compile_it = ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2", *flags, "-o", str(program)]
+    subprocess.run([*compile_it, str(EXAMPLE), "-lm"], check=True)
+    done = subprocess.run(
+        [program, tmp_path / "contrastive.json", tmp_path / "answers.json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (0 if verdict == "correct" else 1)
+    (report,) = verify(tmp_path / "answers.json")
+    # Its gradient of the temperature is that of a temperature which it does not use: a second mistake.
+    assert report.verdict.split(" + ")[0] == verdict, str(report)
+    assert report.scalar_judged
+    counted = "12 of 12 cases agree" if verdict == "correct" else "0 of 12 cases agree"
+    assert done.stdout.splitlines()[-1] == counted
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_example_in_c_says_what_it_cannot_read(tmp_path: Path) -> None:
+    program, text = tmp_path / "check_in_c", tmp_path / "broken.json"
+    subprocess.run(["cc", "-std=c99", "-o", str(program), str(EXAMPLE), "-lm"], check=True)
+    text.write_text('{"testGroups": [', encoding="utf-8")
+    for words, sentence in (([text], "not JSON"), ([tmp_path / "none"], "can't be opened"), ([], "usage")):
+        done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert sentence in done.stderr
