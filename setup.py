@@ -31,7 +31,11 @@ setup(
     ],
     keywords="contrastive loss, InfoNCE, NT-Xent, CLIP, temperature, gradient check, self-supervised learning",
     packages=find_packages(include=["refcl", "refcl.*"]),
-    package_data={"refcl": ["py.typed"], "refcl.experiment": ["digits.npz", "digits.txt"]},
+    package_data={
+        "refcl": ["py.typed"],
+        "refcl.experiment": ["digits.npz", "digits.txt"],
+        "refcl.oracle.vectors": ["*.json", "*.npz"],
+    },
     python_requires=">=3.11",
     install_requires=["numpy>=2.0", "scipy>=1.13", "matplotlib>=3.8", "tqdm", "threadpoolctl>=3.1"],
     extras_require={
@@ -42,6 +46,9 @@ setup(
         "cuda13": ["cupy-cuda13x>=14"],
         "dev": ["ruff", "mypy", "build", "scipy-stubs", "types-tqdm"],
     },
-    entry_points={"console_scripts": ["refcl = refcl.__main__:main"]},
+    entry_points={
+        "console_scripts": ["refcl = refcl.__main__:main"],
+        "pytest11": ["refcl = refcl.oracle.plugin"],
+    },
     zip_safe=False,
 )
