@@ -14,10 +14,20 @@ Out: a callable that returns ``value, grads``, with one gradient per positional 
 import inspect
 from collections import namedtuple
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from refcl.backend import Array, ones
 from refcl.validate import floats
+
+
+class Both(NamedTuple):
+    """What a pair passes for ``tile``: the gradient will be asked for next, so one pass can make it with the value.
+
+    Only losses that can be computed a strip at a time have that setting, and only their strips make use of it.
+    """
+
+    tile: Any  # what the caller passed
+    upstream: Any  # None where it is 1
 
 
 class Pair:
@@ -62,6 +72,8 @@ class Pair:
         self.__signature__ = signature.replace(parameters=[*parameters, upstream])
 
     def __call__(self, *inputs: Any, upstream: Any = None, **settings: Any) -> tuple[Any, Any]:
+        if "tile" in self.settings:
+            settings["tile"] = Both(settings.get("tile"), upstream)
         value, cache = self.forward(*inputs, **settings)
         several = isinstance(value, tuple)
         if upstream is None:

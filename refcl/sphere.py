@@ -68,8 +68,8 @@ def l2_normalize_backward(dz: Array, cache: NormalizeCache) -> Array:
     """
     xp = floats("l2_normalize", dz=(dz, "N D"), z=(cache.z, "N D"))
     along = xp.sum(cache.z * dz, axis=1, keepdims=True)  # (N, 1)
-    radial = xp.where(cache.on_sphere, cache.z * along, constant(0.0, like=dz))  # (N, D)
-    return (dz - radial) / cache.length
+    along = xp.where(cache.on_sphere, along, constant(0.0, like=dz))  # (N, 1)
+    return (dz - cache.z * along) / cache.length
 
 
 l2_normalize = Pair(l2_normalize_forward, l2_normalize_backward)

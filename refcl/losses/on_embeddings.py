@@ -7,7 +7,7 @@ Out: a loss and the gradient of both. Each is the walk sphere, similarity, and t
 
 from typing import Any, NamedTuple
 
-from refcl import validate
+from refcl import tiled, validate
 from refcl.backend import Array
 from refcl.losses.on_similarities import (
     hard_simple_contrastive_backward,
@@ -35,6 +35,7 @@ def info_nce_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""InfoNCE in one direction: the softmax contrastive loss of embeddings.
 
@@ -56,6 +57,9 @@ def info_nce_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -90,6 +94,8 @@ def info_nce_forward(
     """
     _check("info_nce", query, key, positive, ignore, reduction, eps)
     temperature = validate.scalar("info_nce", "temperature", temperature, like=query, positive=True)
+    if tiled.pays("info_nce", tile, query, key):
+        return tiled.forward(tiled.info_nce, tile, query, key, temperature, positive, ignore, reduction, normalize, eps)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = softmax_contrastive_forward(s, temperature, positive=positive, ignore=ignore, reduction=reduction)
     return value, (compared, walk)
@@ -97,6 +103,8 @@ def info_nce_forward(
 
 def info_nce_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return dquery, dkey and dτ: an anchor is pulled to its positive by σ/τ, pushed from each negative by σ r_k/τ."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, walk = cache
     ds, dtemperature = softmax_contrastive_backward(dvalue, walk)
     return *compare_backward(ds, compared), dtemperature
@@ -113,6 +121,7 @@ def hard_info_nce_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""InfoNCE against the hardest negatives only.
 
@@ -136,6 +145,9 @@ def hard_info_nce_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -170,6 +182,11 @@ def hard_info_nce_forward(
     _check("hard_info_nce", query, key, positive, ignore, reduction, eps)
     temperature = validate.scalar("hard_info_nce", "temperature", temperature, like=query, positive=True)
     hardest = validate.hardest("hard_info_nce", hardest)
+    if tiled.pays("hard_info_nce", tile, query, key, rooms=True):
+        rooms = tiled.Walk(hard_softmax_contrastive_forward, hard_softmax_contrastive_backward, hardest)
+        return tiled.forward(
+            tiled.row_by_row, tile, query, key, temperature, rooms, positive, ignore, reduction, normalize, eps
+        )
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = hard_softmax_contrastive_forward(
         s, temperature, hardest=hardest, positive=positive, ignore=ignore, reduction=reduction
@@ -179,6 +196,8 @@ def hard_info_nce_forward(
 
 def hard_info_nce_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return dquery, dkey and dτ: as for InfoNCE, with r over the negatives that were kept."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, walk = cache
     ds, dtemperature = hard_softmax_contrastive_backward(dvalue, walk)
     return *compare_backward(ds, compared), dtemperature
@@ -194,6 +213,7 @@ def simple_loss_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""Simple contrastive loss of embeddings.
 
@@ -215,6 +235,9 @@ def simple_loss_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -246,6 +269,11 @@ def simple_loss_forward(
     """
     _check("simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("simple_loss", "weight", weight, like=query)
+    if tiled.pays("simple_loss", tile, query, key, rooms=True):
+        rooms = tiled.Walk(simple_contrastive_forward, simple_contrastive_backward)
+        return tiled.forward(
+            tiled.row_by_row, tile, query, key, weight, rooms, positive, ignore, reduction, normalize, eps
+        )
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = simple_contrastive_forward(s, weight, positive=positive, ignore=ignore, reduction=reduction)
     return value, (compared, walk)
@@ -253,6 +281,8 @@ def simple_loss_forward(
 
 def simple_loss_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return dquery, dkey and dλ: an anchor is pulled to its positive by 1 and pushed from each negative by λ."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, walk = cache
     ds, dweight = simple_contrastive_backward(dvalue, walk)
     return *compare_backward(ds, compared), dweight
@@ -269,6 +299,7 @@ def hard_simple_loss_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""Simple contrastive loss of embeddings against the hardest negatives only.
 
@@ -292,6 +323,9 @@ def hard_simple_loss_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -326,6 +360,11 @@ def hard_simple_loss_forward(
     _check("hard_simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("hard_simple_loss", "weight", weight, like=query)
     hardest = validate.hardest("hard_simple_loss", hardest)
+    if tiled.pays("hard_simple_loss", tile, query, key, rooms=True):
+        rooms = tiled.Walk(hard_simple_contrastive_forward, hard_simple_contrastive_backward, hardest)
+        return tiled.forward(
+            tiled.row_by_row, tile, query, key, weight, rooms, positive, ignore, reduction, normalize, eps
+        )
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = hard_simple_contrastive_forward(
         s, weight, hardest=hardest, positive=positive, ignore=ignore, reduction=reduction
@@ -335,6 +374,8 @@ def hard_simple_loss_forward(
 
 def hard_simple_loss_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return dquery, dkey and dλ: as for the simple loss, with the push from the negatives that were kept."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, walk = cache
     ds, dweight = hard_simple_contrastive_backward(dvalue, walk)
     return *compare_backward(ds, compared), dweight

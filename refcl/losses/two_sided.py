@@ -7,7 +7,7 @@ Out: a loss over 2N anchors and the gradient of both sets. Only the pairing diff
 import math
 from typing import Any
 
-from refcl import validate
+from refcl import tiled, validate
 from refcl.backend import Array, arange, constant
 from refcl.losses.on_embeddings import compare_backward, compare_forward
 from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
@@ -26,6 +26,7 @@ def nt_xent_forward(
     add_views: bool = False,
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""SimCLR's NT-Xent: every row of both views is an anchor, and all the others are its candidates.
 
@@ -46,6 +47,9 @@ def nt_xent_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -87,6 +91,9 @@ def nt_xent_forward(
     xp = validate.floats("nt_xent", a=(a, "N D"))
     z = xp.concat((a, b), axis=0)  # (2N, D)
     _, ignore = check_roles("nt_xent", z, 2 * n, positive=None, ignore=ignore)
+    factor = 2.0 if add_views and reduction == "mean" else 1.0
+    if tiled.pays("nt_xent", tile, z, z):
+        return tiled.forward(tiled.nt_xent, tile, z, temperature, factor, ignore, reduction, normalize, eps)
     row = arange(2 * n, like=a)  # (2N,)
     itself = row[:, None] == row[None, :]  # (2N, 2N)
     s, compared = compare_forward(z, z, normalize=normalize, eps=eps)
@@ -97,12 +104,13 @@ def nt_xent_forward(
         ignore=itself if ignore is None else itself | ignore,
         reduction=reduction,
     )
-    factor = 2.0 if add_views and reduction == "mean" else 1.0
     return xp.asarray(factor * value), (compared, walk, factor)
 
 
 def nt_xent_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return da, db and dτ: each row receives as an anchor and as everyone else's candidate."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, walk, factor = cache
     ds, dtemperature = softmax_contrastive_backward(factor * dvalue, walk)
     as_anchor, as_candidate = compare_backward(ds, compared)  # (2N, D)
@@ -121,6 +129,7 @@ def clip_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""CLIP's loss: InfoNCE in both directions, with a learnable scale.
 
@@ -141,6 +150,9 @@ def clip_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -182,6 +194,8 @@ def clip_forward(
     validate.reduction("clip", reduction)
     validate.setting("clip", "eps", eps, above=0.0)
     log_scale, outside = _clamped(log_scale, clamp)
+    if tiled.pays("clip", tile, image, text):
+        return tiled.forward(tiled.clip, tile, image, text, log_scale, outside, ignore, reduction, normalize, eps)
     temperature = xp.asarray(xp.exp(-log_scale))  # ()
     s, compared = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, N)
     columns = None if ignore is None else ignore.T
@@ -193,6 +207,8 @@ def clip_forward(
 
 def clip_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
     """Return dimage, dtext and dθ = −τ dτ, or 0 where θ was clamped: τ = exp(−θ)."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, temperature, outside, rows, cols, reduced = cache
     dloss = reduce_backward(dvalue, reduced)  # (2, N)
     xp = validate.floats("clip", dloss=(dloss, "two N"))

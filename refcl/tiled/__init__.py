@@ -1,0 +1,214 @@
+"""The losses of embeddings a strip of rows at a time: the same functions, in memory proportional to N D, not N M.
+
+In:  what a loss of ``refcl.losses`` was called with, already checked.  Out: its value, its gradients, its cache.
+Not part of the walk: read this wing when you want to know how the same numbers are had fast.
+
+``layout``     when strips pay, and their sizes
+``workers``    who computes them
+``one_way``    the softmax loss in one direction: one pass makes value and gradient
+``both_ways``  NT-Xent and CLIP: two passes
+``by_rooms``   every other loss, strip by strip through the dense rooms
+
+Results agree with the dense walk to rounding. Bits repeat: partial gradients are added in a fixed order, which depends
+on the sizes and on how many threads BLAS has, not on which thread was first.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from refcl.backend import Array, arange, namespace, ones
+from refcl.pair import Both
+from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
+from refcl.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
+from refcl.tiled import layout
+from refcl.tiled.both_ways import softmax_tiles
+from refcl.tiled.by_rooms import Walk, room_strips
+from refcl.tiled.layout import pays
+from refcl.tiled.one_way import softmax_strips
+
+__all__ = ["Cache", "Walk", "backward", "clip", "forward", "info_nce", "nt_xent", "pays", "row_by_row"]
+
+
+Gradients = tuple[Array, Array, Array]  # of both embeddings and the parameter
+
+
+class Cache(NamedTuple):
+    kernel: Callable[..., Any]  # one of those below
+    call: tuple[Any, ...]  # what it is called with
+    tile: int | None
+    grads: Gradients | None  # where they were made together with the value; else the backward computes again
+
+
+def forward(kernel: Callable[..., Any], tile: Any, *call: Any) -> tuple[Array, Cache]:
+    """Return the value and a cache, with the gradients in it where the pair asked for both at once."""
+    upstream = None
+    if isinstance(tile, Both):
+        tile, upstream = tile
+        if upstream is None:
+            upstream = ones((), like=call[0])
+        elif type(upstream) is not type(call[0]) or upstream.dtype != call[0].dtype:
+            upstream = None  # the pair will say what is wrong with it
+    value, grads = kernel(*call, tile=tile, upstream=upstream)
+    return value, Cache(kernel, call, tile, grads)
+
+
+def backward(dvalue: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return the gradients: those made with the value, for the same upstream, or computed now."""
+    if cache.grads is not None:
+        return cache.grads
+    _, (dfirst, dsecond, dparameter) = cache.kernel(*cache.call, tile=cache.tile, upstream=dvalue)
+    return dfirst, dsecond, dparameter
+
+
+def info_nce(
+    query: Array,
+    key: Array,
+    temperature: Array,
+    positive: Array | None,
+    ignore: Array | None,
+    reduction: str,
+    normalize: bool,
+    eps: float,
+    *,
+    tile: int | None,
+    upstream: Array | None,
+) -> tuple[Array, Gradients | None]:
+    """Return InfoNCE and its gradients dquery, dkey and dτ."""
+    z, on_sphere_query = _onto_sphere(query, normalize, eps)
+    other, on_sphere_key = _onto_sphere(key, normalize, eps)
+    dloss = _worth(upstream, z, (z.shape[0],), reduction)
+    loss, grads = softmax_strips(
+        z, other, temperature, positive=positive, ignore=ignore, unit=normalize, tile=tile, dloss=dloss
+    )
+    return _together(loss, reduction, grads, on_sphere_query, on_sphere_key)
+
+
+def row_by_row(
+    query: Array,
+    key: Array,
+    parameter: Any,
+    walk: Walk,
+    positive: Array | None,
+    ignore: Array | None,
+    reduction: str,
+    normalize: bool,
+    eps: float,
+    *,
+    tile: int | None,
+    upstream: Array | None,
+) -> tuple[Array, Gradients | None]:
+    """Return any loss on similarities of embeddings, and its gradients dquery, dkey and that of its parameter."""
+    z, on_sphere_query = _onto_sphere(query, normalize, eps)
+    other, on_sphere_key = _onto_sphere(key, normalize, eps)
+    dloss = _worth(upstream, z, (z.shape[0],), reduction)
+    loss, grads = room_strips(z, other, walk, parameter, positive=positive, ignore=ignore, tile=tile, dloss=dloss)
+    return _together(loss, reduction, grads, on_sphere_query, on_sphere_key)
+
+
+def nt_xent(
+    both: Array,
+    temperature: Array,
+    factor: float,
+    ignore: Array | None,
+    reduction: str,
+    normalize: bool,
+    eps: float,
+    *,
+    tile: int | None,
+    upstream: Array | None,
+) -> tuple[Array, Gradients | None]:
+    """Return NT-Xent of the stacked rows of both views, and its gradients da, db and dτ."""
+    n = both.shape[0] // 2
+    z, on_sphere = _onto_sphere(both, normalize, eps)
+    dloss = _worth(None if upstream is None else factor * upstream, z, (2 * n,), reduction)
+    if ignore is None and normalize and layout.needs_no_shift(z, temperature):
+        dlosses = None if dloss is None else (dloss, dloss)
+        (loss, _), grads = softmax_tiles(z, z, temperature, shift=n, tile=tile, dlosses=dlosses)
+    else:
+        partner = (arange(2 * n, like=z) + n) % (2 * n)
+        loss, grads = softmax_strips(
+            z, z, temperature, positive=partner, ignore=ignore, alone=True, unit=normalize, tile=tile, dloss=dloss
+        )
+        if grads is not None:
+            grads[0][...] += grads[1]  # each row receives as an anchor and as everyone else's candidate
+    value, _ = reduce_forward(factor * loss, reduction=reduction)
+    if grads is None:
+        return value, None
+    dz = _off_sphere(grads[0], on_sphere)
+    return value, (dz[:n, :], dz[n:, :], grads[2])
+
+
+def clip(
+    image: Array,
+    text: Array,
+    log_scale: Array,
+    outside: Array,
+    ignore: Array | None,
+    reduction: str,
+    normalize: bool,
+    eps: float,
+    *,
+    tile: int | None,
+    upstream: Array | None,
+) -> tuple[Array, Gradients | None]:
+    """Return CLIP's loss and its gradients dimage, dtext and dθ = −τ dτ, 0 where θ lay outside its bounds."""
+    xp = namespace(image)
+    temperature = xp.asarray(xp.exp(-log_scale))
+    z, on_sphere_image = _onto_sphere(image, normalize, eps)
+    other, on_sphere_text = _onto_sphere(text, normalize, eps)
+    dloss = _worth(upstream, z, (2, z.shape[0]), reduction)
+    dlosses = (None, None) if dloss is None else (dloss[0, :], dloss[1, :])
+    if ignore is None and normalize and layout.needs_no_shift(z, temperature):
+        losses, grads = softmax_tiles(
+            z, other, temperature, shift=0, tile=tile, dlosses=None if dloss is None else dlosses
+        )
+    else:
+        columns = None if ignore is None else ignore.T
+        of_image, rows = softmax_strips(
+            z, other, temperature, ignore=ignore, unit=normalize, tile=tile, dloss=dlosses[0]
+        )
+        of_text, cols = softmax_strips(
+            other, z, temperature, ignore=columns, unit=normalize, tile=tile, dloss=dlosses[1]
+        )
+        losses, grads = (of_image, of_text), None
+        if rows is not None and cols is not None:
+            grads = (rows[0] + cols[1], rows[1] + cols[0], rows[2] + cols[2])
+    if grads is not None:
+        grads = (grads[0], grads[1], xp.where(outside, xp.zeros_like(grads[2]), -temperature * grads[2]))
+    return _together(xp.stack(losses), reduction, grads, on_sphere_image, on_sphere_text)
+
+
+def _worth(upstream: Array | None, like: Array, shape: tuple[int, ...], reduction: str) -> Array | None:
+    """Return what each anchor's loss is worth in the value, None where no gradient is wanted."""
+    if upstream is None or upstream.shape not in ((), shape):
+        return None
+    xp = namespace(like)
+    dloss = reduce_backward(upstream, ReduceCache(xp.empty(shape, dtype=like.dtype), reduction))
+    return dloss if dloss.shape == shape else xp.broadcast_to(dloss, shape)
+
+
+def _together(
+    loss: Array,
+    reduction: str,
+    grads: tuple[Array, Array, Array] | None,
+    on_sphere_query: NormalizeCache | None,
+    on_sphere_key: NormalizeCache | None,
+) -> tuple[Array, Gradients | None]:
+    """Return the reduced loss and the gradients of what was brought to the sphere."""
+    value, _ = reduce_forward(loss, reduction=reduction)
+    if grads is None:
+        return value, None
+    dz, dother, dparameter = grads
+    return value, (_off_sphere(dz, on_sphere_query), _off_sphere(dother, on_sphere_key), dparameter)
+
+
+def _onto_sphere(h: Array, normalize: bool, eps: float) -> tuple[Array, NormalizeCache | None]:
+    return l2_normalize_forward(h, eps=eps) if normalize else (h, None)
+
+
+def _off_sphere(dz: Array, cache: NormalizeCache | None) -> Array:
+    """Turn dz into dh in place, some rows at a time."""
+    if cache is not None:
+        for rows in layout.spans(0, dz.shape[0], 4096):
+            dz[rows] = l2_normalize_backward(dz[rows], NormalizeCache(*(part[rows] for part in cache)))
+    return dz

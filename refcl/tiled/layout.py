@@ -1,0 +1,105 @@
+"""How the work is cut: when strips pay, how many rows a strip has and how many columns a tile.
+
+In:  sizes, dtype, library and temperature.  Out: numbers of the host, the same for the same input.
+"""
+
+import math
+import numbers
+from typing import Any
+
+from refcl.backend import Array, library_of, namespace
+from refcl.pair import Both
+
+SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
+ROOMS_FROM = 1 << 20  # from which the dense rooms no longer work in the cores' caches
+ROWS = 256  # a strip's rows: enough for its last product to be worth adding to the sum of all strips
+COLUMNS = 512  # a tile's columns: product, exponential and pooling happen while the tile is in the core's own cache
+STRIP_BYTES = 1 << 26  # of all workers' strips together: 64 MiB
+KEPT_BYTES = 1 << 26  # two-sided losses keep their tiles for the second pass where all of them fit
+DEVICE_BYTES = 1 << 28  # of the one strip on a GPU: long kernels keep it busy
+ROOM_ENTRIES = 1 << 19  # of a strip that the dense rooms walk, with a dozen arrays of its size
+
+
+def pays(name: str, tile: Any, anchors: Array, candidates: Array, *, rooms: bool = False) -> bool:
+    """Return whether to go strip by strip: where ``tile`` asks for it, or where the matrix of similarities is large.
+
+    Raises where ``tile`` is no count, or the library is one whose functions cannot write into given memory.
+    """
+    library = library_of(anchors)
+    able = library is not None and library.name in ("numpy", "cupy")
+    tile = tile.tile if isinstance(tile, Both) else tile
+    if tile is None:
+        return able and anchors.shape[0] * candidates.shape[0] >= (ROOMS_FROM if rooms else SOFTMAX_FROM)
+    if isinstance(tile, bool) or not isinstance(tile, numbers.Integral):
+        raise TypeError(f"{name}: tile must be a number of rows (int >= 1) or None, got {type(tile).__name__}.")
+    if tile < 1:
+        raise ValueError(f"{name}: tile must be a number of rows >= 1, got {tile}.")
+    if not able:
+        raise ValueError(f"{name}: tile needs arrays of NumPy or CuPy, got {library and library.name}; pass tile=None.")
+    return True
+
+
+def on_host(like: Array) -> bool:
+    """Return whether an array lives where indices can be looked at without waiting."""
+    library = library_of(like)
+    return library is not None and library.name == "numpy"
+
+
+def strip_rows(tile: int | None, like: Array, candidates: int, workers: int) -> int:
+    """Return the rows of a strip of similarities to all candidates."""
+    anchors = like.shape[0]
+    if tile is None:
+        size = like.dtype.itemsize
+        if on_host(like):
+            tile = min(ROWS, STRIP_BYTES // (workers * candidates * size))
+        else:
+            tile = DEVICE_BYTES // (candidates * size)
+        tile = min(tile, -(-anchors // workers))
+    return int(max(1, min(tile, anchors)))
+
+
+def tile_columns(like: Array, candidates: int) -> int:
+    """Return the columns of a tile: all of them on a GPU, whose kernels want no cutting."""
+    return min(COLUMNS, candidates) if on_host(like) else candidates
+
+
+def tile_side(tile: int | None, like: Array) -> int:
+    """Return the side of a square tile of similarities of all rows to all rows."""
+    anchors = like.shape[0]
+    if tile is None:
+        if on_host(like):
+            tile = min(COLUMNS, max(128, anchors // 4))  # several for each worker
+        else:
+            tile = math.isqrt(DEVICE_BYTES // like.dtype.itemsize)
+    return int(max(1, min(tile, anchors)))
+
+
+def shares(n: int, workers: int) -> list[tuple[int, int]]:
+    """Deal 0, ..., n - 1 to the workers: first and last + 1 of each, none of them empty."""
+    workers = min(workers, n)
+    return [(n * w // workers, n * (w + 1) // workers) for w in range(workers)]
+
+
+def spans(first: int, last: int, step: int) -> list[slice]:
+    """Cut first, ..., last - 1 into slices of ``step``."""
+    return [slice(start, min(start + step, last)) for start in range(first, last, step)]
+
+
+def needs_no_shift(like: Array, temperature: Any) -> bool:
+    """Return whether exp(s/τ) of cosines, their sums and the reciprocals of those are all far from over- and underflow.
+
+    Elsewhere each row's maximum is taken out first. What a temperature on a device holds is not looked at.
+    """
+    if not on_host(like):
+        return False
+    xp = namespace(like)
+    largest = math.log(float(xp.finfo(like.dtype).max))
+    # σ/Z⁻ is as small as exp(−1/τ) over the number of candidates; the rest is room for that and the upstream.
+    return float(temperature) * 0.45 * largest > 1.0
+
+
+def room_rows(tile: int | None, like: Array, candidates: int) -> int:
+    """Return the rows of a strip for the dense rooms to walk, which make a dozen arrays of its size."""
+    if tile is None:
+        tile = (ROOM_ENTRIES if on_host(like) else 16 * ROOM_ENTRIES) // candidates
+    return int(max(1, min(tile, like.shape[0])))

@@ -1,0 +1,205 @@
+"""z, z' -> loss_i: the softmax loss a strip of anchors at a time, value and gradient in one pass.
+
+In:  embeddings ``z`` (N, D) and ``other`` (M, D), the row of each anchor's positive, and what one loss is worth.
+Out: the loss (N,) and, where asked for, dz, dother and dτ. A strip (rows, M) is all of S that ever exists.
+
+    E = exp(Z z'ᵀ/τ), 0 at the positive and where left out        so that sums hold negatives only
+    Z⁻ = E 1,  gap = log Z⁻ − s⁺/τ,  loss = softplus(gap)         the walk's own penalty
+    dz = σ (E z'/Z⁻ − z'_p)/τ,  dz' = Σ strips Eᵀ(σ z/(τ Z⁻))     E at the positive is −Z⁻ by now: it pulls
+"""
+
+import itertools
+from typing import NamedTuple
+
+from refcl.backend import Array, Namespace, arange, namespace
+from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
+from refcl.tiled import layout
+from refcl.tiled.workers import crew, scratch, together
+
+
+class Task(NamedTuple):
+    z: Array  # (N, D)
+    other: Array  # (M, D)
+    temperature: Array  # ()
+    positive: Array  # (N,)
+    ignore: Array | None  # (N, M)
+    alone: bool  # whether candidate i is anchor i itself, and left out
+    shifted: bool  # whether each row's maximum is taken out before the exponential
+    rows: int
+    columns: int
+    dloss: Array | None  # (N,) None where no gradient is wanted
+    loss: Array  # (N,) written
+    dz: Array  # (N, D) written; None where no gradient is wanted
+    slope: Array  # (N,) written: what each anchor adds to −τ dτ
+
+
+def softmax_strips(
+    z: Array,
+    other: Array,
+    temperature: Array,
+    *,
+    positive: Array | None = None,
+    ignore: Array | None = None,
+    alone: bool = False,
+    unit: bool,
+    tile: int | None,
+    dloss: Array | None,
+) -> tuple[Array, tuple[Array, Array, Array] | None]:
+    """Return the loss of each anchor and, unless ``dloss`` is None, dz (N, D), dother (M, D) and dτ ()."""
+    xp = namespace(z)
+    n, m = z.shape[0], other.shape[0]
+    with crew(z, n * m) as workers:
+        task = Task(
+            z,
+            other,
+            temperature,
+            arange(n, like=z) if positive is None else positive,
+            ignore,
+            alone,
+            not (unit and layout.needs_no_shift(z, temperature)),
+            layout.strip_rows(tile, z, m, workers),
+            layout.tile_columns(z, m),
+            dloss,
+            xp.empty(n, dtype=z.dtype),
+            None if dloss is None else xp.empty_like(z),
+            None if dloss is None else xp.empty(n, dtype=z.dtype),
+        )
+        shares = [(task, *share) for share in layout.shares(n, workers)]
+        partial = together(_strips, shares)
+    if dloss is None:
+        return task.loss, None
+    dother = partial[0]
+    for part in partial[1:]:
+        dother += part
+    return task.loss, (task.dz, dother, xp.asarray(-xp.sum(task.slope) / temperature))
+
+
+class Strip(NamedTuple):
+    anchors: slice
+    scaled: Array  # (rows, D) z/τ
+    partner: Array  # (rows, D) z'_p
+    tiles: list[tuple[slice, Array]]  # which candidates, and (rows, columns) of scratch
+    positives: list[tuple[Array, Array]]  # of each tile: rows and columns of the positives in it
+
+
+def _strips(task: Task, first: int, last: int) -> Array:
+    """Walk the strips of anchors first, ..., last - 1; returns their part of dother (M, D)."""
+    xp = namespace(task.z)
+    m, d = task.other.shape
+    cuts = layout.spans(0, m, task.columns)
+    strip_memory = scratch("strip", (len(cuts), task.rows, task.columns), task.z)
+    product = scratch("product", (max(task.rows, task.columns), d), task.z)
+    dother = None if task.dloss is None else xp.zeros_like(task.other)
+    for anchors in layout.spans(first, last, task.rows):
+        height = anchors.stop - anchors.start
+        tiles = [(cut, tile[:height, : cut.stop - cut.start]) for cut, tile in zip(cuts, strip_memory, strict=True)]
+        positives = _by_tile(xp, task.positive[anchors], task.columns, len(cuts))
+        partner = task.other[task.positive[anchors]]
+        strip = Strip(anchors, task.z[anchors] / task.temperature, partner, tiles, positives)
+        top, total, pooled = _pool(xp, task, strip, product)
+        share = _charge(xp, task, strip, top, total)
+        if share is not None:
+            _give(xp, task, strip, share, total, pooled, product, dother)
+    return dother
+
+
+def _pool(xp: Namespace, task: Task, strip: Strip, product: Array) -> tuple[Array | None, Array, Array]:
+    """Turn the strip into E; returns what was taken out of s/τ (rows,), Z⁻ over its exponential, and E z' (rows, D)."""
+    height, d = strip.scaled.shape
+    one = xp.ones(task.columns, dtype=task.z.dtype)
+    total = xp.zeros(height, dtype=task.z.dtype)
+    pooled = xp.zeros((height, d), dtype=task.z.dtype)
+    top = None
+    if task.shifted:
+        for c in range(len(strip.tiles)):
+            _compare(xp, task, strip, c)
+        top = xp.max(xp.stack([xp.max(tile, axis=1) for _, tile in strip.tiles]), axis=0)
+        top = xp.where(top == -xp.inf, xp.zeros_like(top), top)  # a row without negatives
+    for c, (cut, tile) in enumerate(strip.tiles):
+        if top is None:
+            _compare(xp, task, strip, c)
+        else:
+            tile -= top[:, None]
+        xp.exp(tile, out=tile)
+        total += tile @ one[: tile.shape[1]]
+        if task.dloss is not None:
+            pooled += xp.matmul(tile, task.other[cut], out=product[:height])
+    return top, total, pooled
+
+
+def _compare(xp: Namespace, task: Task, strip: Strip, c: int) -> None:
+    """Write s/τ into a tile, and −inf where a candidate is no negative."""
+    cut, tile = strip.tiles[c]
+    xp.matmul(strip.scaled, task.other[cut].T, out=tile)
+    tile[strip.positives[c]] = -xp.inf
+    if task.ignore is not None:
+        xp.copyto(tile, -xp.inf, where=task.ignore[strip.anchors, cut])
+    itself = band(xp, strip.anchors, cut, 0) if task.alone else None
+    if itself is not None:
+        tile[itself] = -xp.inf
+
+
+def _charge(xp: Namespace, task: Task, strip: Strip, top: Array | None, total: Array) -> Array | None:
+    """Write the loss; returns σ/τ times what the loss is worth (rows,), where a gradient is wanted."""
+    s_pos = dots(xp, strip.scaled, strip.partner)  # (rows,) over τ
+    task.loss[strip.anchors], slope = charge(xp, total, s_pos if top is None else s_pos - top)
+    if task.dloss is None:
+        return None
+    return softplus_backward(task.dloss[strip.anchors], slope) / task.temperature
+
+
+def charge(xp: Namespace, total: Array, s_pos: Array) -> tuple[Array, SoftplusCache]:
+    """Return the loss, softplus(log Z⁻ − s⁺/τ), and what its backward reads; a Z⁻ of 0 becomes 1, to be divided by.
+
+    The walk's own penalty: where the positive dominates, gap → −∞ and both loss and slope are exp(gap).
+    """
+    empty = total == 0
+    total[...] = xp.where(empty, xp.ones_like(total), total)
+    return softplus_forward(xp.where(empty, xp.full_like(total, -xp.inf), xp.log(total) - s_pos))
+
+
+def _give(
+    xp: Namespace,
+    task: Task,
+    strip: Strip,
+    share: Array,
+    total: Array,
+    pooled: Array,
+    product: Array,
+    dother: Array,
+) -> None:
+    """Write the anchors' gradients, and add what their candidates receive to dother."""
+    z = task.z[strip.anchors]
+    pull = pooled  # (rows, D) E z'/Z⁻ − z'_p, in place
+    pull /= total[:, None]
+    pull -= strip.partner
+    xp.multiply(share[:, None], pull, out=task.dz[strip.anchors])
+    task.slope[strip.anchors] = share * dots(xp, z, pull)
+    weighted = (share / total)[:, None] * z  # (rows, D)
+    for (cut, tile), (row, column) in zip(strip.tiles, strip.positives, strict=True):
+        tile[row, column] = -total[row]  # the positive is pulled by as much as all negatives are pushed
+        dother[cut] += xp.matmul(tile.T, weighted, out=product[: tile.shape[1]])
+
+
+def dots(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the inner product of each row of one with that of the other."""
+    return xp.einsum("nd,nd->n", a, b)
+
+
+def band(xp: Namespace, rows: slice, columns: slice, offset: int) -> tuple[Array, Array] | None:
+    """Return where a tile holds entries (i, i + offset) of the whole matrix, None where it holds none."""
+    first, last = max(rows.start, columns.start - offset), min(rows.stop, columns.stop - offset)
+    if first >= last:
+        return None
+    i = xp.arange(first, last)
+    return i - rows.start, i + (offset - columns.start)
+
+
+def _by_tile(xp: Namespace, column: Array, columns: int, tiles: int) -> list[tuple[Array, Array]]:
+    """Return rows and columns of the entries (i, column_i) of a strip, tile by tile."""
+    if tiles == 1:
+        return [(xp.arange(column.shape[0]), column)]
+    order = xp.argsort(column // columns, stable=True)  # on the host only: on a GPU a strip has one tile
+    ends = xp.searchsorted(column[order], columns * xp.arange(tiles + 1))
+    rows = [order[a:b] for a, b in itertools.pairwise(ends.tolist())]
+    return [(row, column[row] - columns * tile) for tile, row in enumerate(rows)]

@@ -1,0 +1,136 @@
+"""Who does the work: a few Python threads, each with a BLAS of one thread.
+
+In:  a function and the shares of its work.  Out: what each share returned, in the order of the shares.
+Each thread keeps its strip in its own cache, where one BLAS of many threads would wait after every product. How many
+threads BLAS uses is a setting of the whole process: it is held at one while any call is at work, and then restored.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from refcl.backend import Array, library_of, namespace
+
+MOST = 8  # each worker holds a partial gradient of all candidates
+KEPT_BYTES = 1 << 22  # of each role's memory in each thread
+ENTRIES_FOR_TWO = 1 << 15  # fewer similarities than this are sooner done than handed over
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def crew(like: Array, entries: int) -> Iterator[int]:
+    """Say how many workers there are for so many similarities; where several, BLAS has one thread until they are done.
+
+    On a GPU there is one: the device is the crew.
+    """
+    library = library_of(like)
+    if library is None or library.name != "numpy" or entries < ENTRIES_FOR_TWO:
+        yield 1
+        return
+    with _one_blas_thread() as threads:
+        yield min(threads, MOST)
+
+
+def together(work: Callable[..., Result], shares: Sequence[tuple[Any, ...]]) -> list[Result]:
+    """Call ``work(*share)`` for each share at once; the caller's own thread takes the first."""
+    if len(shares) == 1:
+        return [work(*shares[0])]
+    from concurrent.futures import wait
+
+    others = [_pool().submit(work, *share) for share in shares[1:]]
+    try:
+        first = work(*shares[0])
+    finally:
+        wait(others)  # they write into the caller's arrays: never leave before them
+    return [first, *(other.result() for other in others)]
+
+
+def scratch(role: str, shape: tuple[int, ...], like: Array) -> Array:
+    """Return memory for this thread to write into, the same at the next call for the same role where it is small.
+
+    Fresh pages of a few hundred kilobytes cost as much as what is computed in them.
+    """
+    xp = namespace(like)
+    size = math.prod(shape)
+    if library_of(like) != ("numpy", xp) or size * like.dtype.itemsize > KEPT_BYTES:
+        return xp.empty(shape, dtype=like.dtype)
+    name = f"{role} {like.dtype}"
+    kept = getattr(_kept, name, None)
+    if kept is None or kept.size < size:
+        kept = xp.empty(size, dtype=like.dtype)
+        setattr(_kept, name, kept)
+    return kept[:size].reshape(shape)
+
+
+_kept = threading.local()
+
+
+class _Held:
+    """How many calls hold BLAS at one thread, and how many threads it had before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.threads: list[int] = []
+
+
+_held = _Held()
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[int]:
+    """Hold BLAS at one thread; yields how many it has otherwise, 1 where there is no BLAS that can be held."""
+    held, libraries = _held, _blas()
+    with held.lock:
+        if held.users == 0:
+            held.threads = [library.num_threads for library in libraries]
+            _set_threads(libraries, [1] * len(libraries))
+        held.users += 1
+        most = max(held.threads, default=1)
+    try:
+        yield most
+    finally:
+        with held.lock:
+            held.users -= 1
+            if held.users == 0:
+                _set_threads(libraries, held.threads)
+
+
+def _set_threads(libraries: list[Any], threads: list[int]) -> None:
+    for library, number in zip(libraries, threads, strict=True):
+        # From 3.8 on, threadpoolctl lets only the thread that set the number first set it again, and silently so. Here
+        # the first call may come from one thread and the last may leave from another: the lock above takes turns.
+        release = getattr(library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
+        library.set_num_threads(number)
+        release(force=True)
+
+
+@cache
+def _blas() -> list[Any]:
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+@cache
+def _pool() -> Any:
+    from concurrent.futures import ThreadPoolExecutor  # loads logging, which `import refcl` can do without
+
+    return ThreadPoolExecutor(max_workers=MOST - 1, thread_name_prefix="refcl-tiled")
+
+
+def _forget() -> None:
+    """Start afresh in a forked child, where the parent's threads are gone and its lock may be held by one of them."""
+    global _held
+    _pool.cache_clear()
+    _held = _Held()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,436 @@
+"""The losses a strip of rows at a time: the dense walk's numbers, its exactness, and what threads must leave behind."""
+
+import ast
+import subprocess
+import sys
+import threading
+import tracemalloc
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from backends import EPS, backend_named, check_near, check_same_bits
+from calls import backward, forward, upstream_for
+from cases import ONE_COLUMN, ONE_ROW, SPECS, Case, Sizes, named
+from mpmath import mp
+from threadpoolctl import ThreadpoolController
+
+import refcl
+from refcl.tiled import Cache, layout, workers
+
+TILED = {pair.__name__ for pair in vars(refcl).values() if isinstance(pair, refcl.Pair) and "tile" in pair.settings}
+ODD = Sizes(37, 53, 6)
+every_tiled_case = pytest.mark.parametrize(
+    "case",
+    [spec.case(sizes) for sizes in (ODD, ONE_ROW, ONE_COLUMN) for spec in SPECS if spec.function.__name__ in TILED],
+    ids=named,
+)
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers whatever the size and however many threads BLAS has, and tiles that small sizes do not fit in."""
+    for module in ("one_way", "both_ways", "by_rooms"):
+        monkeypatch.setattr(f"refcl.tiled.{module}.crew", lambda like, entries: nullcontext(2))
+    monkeypatch.setattr(layout, "COLUMNS", 8)
+
+
+def views(n: int, m: int, d: int, dtype: str = "float64", seed: int = 0) -> tuple[Any, Any]:
+    rng = np.random.default_rng([n, m, d, seed])
+    return rng.standard_normal((n, d)).astype(dtype), rng.standard_normal((m, d)).astype(dtype)
+
+
+def with_tile(case: Case, tile: int | None) -> Case:
+    return case._replace(settings={**case.settings, "tile": tile})
+
+
+def test_the_losses_of_embeddings_have_tiles() -> None:
+    assert {"info_nce", "hard_info_nce", "simple_loss", "hard_simple_loss", "nt_xent", "clip"} == TILED
+
+
+@every_tiled_case
+@pytest.mark.parametrize("tile", [1, 5, 64])
+@pytest.mark.usefixtures("two_workers")
+def test_strips_give_what_the_dense_walk_gives(case: Case, tile: int, dtype: str) -> None:
+    backend = backend_named("numpy" if dtype == "float64" else "numpy-float32")
+    inputs = backend.arrays(case.inputs)
+    want, dense = forward(case, inputs, backend)
+    got, strips = forward(with_tile(case, tile), inputs, backend)
+    assert isinstance(strips, Cache)
+    assert not isinstance(dense, Cache)
+    assert (type(got), got.dtype, got.shape) == (np.ndarray, want.dtype, want.shape)
+    check_near(got, want, rtol=60 * EPS[dtype], atol=4 * EPS[dtype])
+    upstream = backend.arrays(upstream_for(want, case.name))
+    want_grads, got_grads = backward(case, upstream, dense), backward(case, upstream, strips)
+    for got_grad, want_grad in zip(got_grads, want_grads, strict=True):
+        assert (type(got_grad), got_grad.dtype, got_grad.shape) == (np.ndarray, want_grad.dtype, want_grad.shape)
+        check_near(got_grad, want_grad, rtol=200 * EPS[dtype], atol=40 * EPS[dtype])
+
+
+@every_tiled_case
+@pytest.mark.usefixtures("two_workers")
+def test_one_pass_gives_what_forward_and_backward_give_apart(case: Case) -> None:
+    case = with_tile(case, 5)
+    value, cache = forward(case, case.inputs)
+    assert cache.grads is None
+    given = {"upstream": upstream_for(value, case.name)} if case.settings.get("reduction") == "none" else {}
+    together, grads = case.function(*case.inputs, **case.settings, **given)
+    check_same_bits(together, value)
+    check_same_bits(tuple(grads), backward(case, given.get("upstream", np.ones(())), cache))
+
+
+def test_a_pair_makes_the_gradient_in_the_pass_of_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    strips = refcl.tiled.softmax_strips
+    monkeypatch.setattr(refcl.tiled, "softmax_strips", lambda *a, **k: passes.append(k["dloss"]) or strips(*a, **k))
+    refcl.info_nce(*views(8, 9, 3), 0.2, tile=3)
+    assert [dloss is not None for dloss in passes] == [True]
+    value, cache = refcl.info_nce.forward(*views(8, 9, 3), 0.2, tile=3)
+    refcl.info_nce.backward(np.ones_like(value), cache)
+    assert [dloss is not None for dloss in passes] == [True, False, True]
+
+
+def test_size_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pair in (refcl.info_nce, refcl.clip, refcl.simple_loss):
+        small, large = views(7, 7, 3), views(9, 9, 3)
+        monkeypatch.setattr(layout, "SOFTMAX_FROM", 64)
+        monkeypatch.setattr(layout, "ROOMS_FROM", 64)
+        assert not isinstance(pair.forward(*small, 0.5)[1], Cache)
+        assert isinstance(pair.forward(*large, 0.5)[1], Cache)
+    assert not isinstance(refcl.nt_xent.forward(*views(3, 3, 2), 0.5)[1], Cache)  # 6 anchors
+    assert isinstance(refcl.nt_xent.forward(*views(4, 4, 2), 0.5)[1], Cache)  # 8 anchors
+
+
+@pytest.mark.parametrize("name", sorted(TILED))
+def test_a_tile_is_a_number_of_rows(name: str) -> None:
+    pair, settings = getattr(refcl, name), {"hardest": 2} if "hard" in name else {}
+    a, b = views(4, 4, 3)
+    for wrong in (True, 2.0, "64"):
+        with pytest.raises(TypeError, match=rf"^{name}: tile must be a number of rows \(int >= 1\) or None, got "):
+            pair(a, b, 0.5, tile=wrong, **settings)
+    with pytest.raises(ValueError, match=rf"^{name}: tile must be a number of rows >= 1, got 0\.$"):
+        pair(a, b, 0.5, tile=0, **settings)
+    value, _ = pair(a, b, 0.5, tile=np.int64(2), **settings)
+    check_near(value, pair(a, b, 0.5, **settings)[0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(TILED))
+def test_other_libraries_have_no_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SOFTMAX_FROM", 0)
+    monkeypatch.setattr(layout, "ROOMS_FROM", 0)
+    pair, settings = getattr(refcl, name), {"hardest": 2} if "hard" in name else {}
+    a, b = (array_api_strict.asarray(x) for x in views(4, 4, 3))
+    assert not isinstance(pair.forward(a, b, 0.5, **settings)[1], Cache)
+    with pytest.raises(ValueError, match=rf"^{name}: tile needs arrays of NumPy or CuPy, got array_api_strict; "):
+        pair(a, b, 0.5, tile=2, **settings)
+
+
+def test_a_wrong_upstream_is_refused_in_the_pairs_own_words() -> None:
+    a, b = views(4, 4, 3)
+    with pytest.raises(ValueError, match=r'^info_nce: upstream goes with reduction="none" only'):
+        refcl.info_nce(a, b, tile=2, upstream=np.ones(()))
+    with pytest.raises(ValueError, match=r"^info_nce: upstream must have the shape of the value, \(4,\); got \(3,\)"):
+        refcl.info_nce(a, b, tile=2, reduction="none", upstream=np.ones(3))
+    with pytest.raises(TypeError, match=r"^info_nce: value is float64 and upstream is float32"):
+        refcl.info_nce(a, b, tile=2, reduction="none", upstream=np.ones(4, dtype=np.float32))
+    with pytest.raises(TypeError, match=r"^info_nce: upstream is list"):
+        refcl.info_nce(a, b, tile=2, reduction="none", upstream=[1.0] * 4)
+
+
+# Exactness: where the positive dominates, and elsewhere.
+
+
+def exact_info_nce(query: Any, key: Any, temperature: float) -> tuple[Any, Any, Any]:
+    """Return losses, dquery and dkey of unit rows at 50 digits, the rows taken as they are."""
+    n, m, d = len(query), len(key), query.shape[1]
+    q = [[mp.mpf(float(x)) for x in row] for row in query]
+    k = [[mp.mpf(float(x)) for x in row] for row in key]
+    losses, dq, dk = [], np.zeros((n, d), object), np.zeros((m, d), object)
+    for i in range(n):
+        e = [mp.exp(mp.fdot(q[i], row) / mp.mpf(temperature)) for row in k]
+        negatives = mp.fsum(e[:i] + e[i + 1 :])  # a difference would cancel, at 50 digits too
+        losses.append(mp.log1p(negatives / e[i]))
+        for c in range(m):
+            share = (e[c] if c != i else -negatives) / (negatives + e[i]) / mp.mpf(temperature)
+            dq[i] += [share * x for x in k[c]]
+            dk[c] += [share * x for x in q[i]]
+    return losses, dq, dk
+
+
+def worst(got: Any, want: Any) -> float:
+    """Return the worst error of a row, relative to the row's norm; rows of subnormal numbers are outside."""
+    worst, smallest = mp.mpf(0), float(np.finfo(got.dtype).tiny / np.finfo(got.dtype).eps)
+    counted = 0
+    for got_row, want_row in zip(np.reshape(got, (len(got), -1)), np.reshape(want, (len(got), -1)), strict=True):
+        norm = mp.sqrt(mp.fsum(x * x for x in want_row))
+        if norm < smallest:
+            continue
+        counted += 1
+        error = mp.sqrt(mp.fsum((mp.mpf(float(g)) - w) ** 2 for g, w in zip(got_row, want_row, strict=True)))
+        worst = max(worst, error / norm)
+    assert counted >= len(got) - 2
+    return float(worst)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.03, 0.07, 0.5, 100.0])
+@pytest.mark.parametrize("kind", ["random", "dominated", "collapsed"])
+def test_strips_lose_no_digit_where_the_positive_dominates(temperature: float, kind: str, dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    d = 16
+    query, key = rng.standard_normal((2, 6, d))
+    if kind == "dominated":
+        key = query + 0.02 * key
+    if kind == "collapsed":
+        query, key = query[:1] + 0.01 * query, query[:1] + 0.01 * key
+    query, key = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(dtype) for x in (query, key))
+    number = float(np.asarray(temperature, dtype))
+    losses, dq, dk = exact_info_nce(query, key, number)
+    ones = np.ones(6, dtype)
+    # No normalising, whose own rounding would be seen too: the rows are of length 1 to rounding already.
+    pair = refcl.info_nce
+    got, cache = pair.forward(query, key, np.asarray(number, dtype), reduction="none", tile=2, normalize=False)
+    grads = pair.backward(ones, cache)
+    allowed = EPS[dtype] * (4 * (1 + 2 / number) + d / number)
+    assert worst(got, losses) <= allowed
+    # Gradient rows are sums of keys: the rounding of each entry counts against the row's share of 1/τ.
+    assert worst(grads[0], dq) <= allowed * (60 if kind == "collapsed" else 2)
+    assert worst(grads[1], dk) <= allowed * (60 if kind == "collapsed" else 2)
+
+
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent", "clip"])
+def test_float32_strips_agree_with_float64_where_the_positive_dominates(name: str) -> None:
+    """A positive left in the sums, to be subtracted again, is off by 6e-3 here."""
+    rng = np.random.default_rng(2)
+    a = rng.standard_normal((40, 16)).astype("float32")
+    b = (a + 0.05 * rng.standard_normal((40, 16))).astype("float32")
+    for temperature in (0.07, 0.03):
+        number = -np.log(temperature) if name == "clip" else temperature
+        pair = getattr(refcl, name)
+        want, want_grads = pair(a.astype("float64"), b.astype("float64"), number)
+        got, grads = pair(a, b, number, tile=16)
+        allowed = EPS["float32"] * 20 / temperature
+        check_near(got, want, rtol=allowed)
+        for gradient, wanted in zip(grads, want_grads, strict=True):
+            check_near(gradient, wanted, rtol=allowed)
+
+
+def test_a_loss_that_underflows_is_zero_or_subnormal_without_a_warning() -> None:
+    a = np.eye(6, 8)
+    for temperature in (1e-3, 0.0014):
+        loss, grads = refcl.info_nce(a, a, temperature, tile=2)
+        assert 0.0 <= float(loss) < 1e-300
+        assert all(np.isfinite(x).all() for x in grads)
+
+
+def test_anchors_without_negatives_have_no_loss() -> None:
+    a, b = views(5, 7, 3)
+    ignore = np.zeros((5, 7), bool)
+    ignore[2] = True
+    loss, grads = refcl.info_nce(a, b, 0.1, ignore=ignore, tile=2, reduction="none")
+    assert loss[2] == 0.0
+    assert not grads.dquery[2].any()
+    one, grads = refcl.nt_xent(a[:1], b[:1], 0.1, tile=4)
+    assert one == 0.0
+    assert not any(x.any() for x in grads)
+
+
+def test_nan_comes_out_where_nan_went_in() -> None:
+    a, b = views(6, 6, 3)
+    a[4, 1] = np.nan
+    loss, grads = refcl.info_nce(a, b, 0.1, tile=2, reduction="none")
+    assert np.isnan(loss).tolist() == [False] * 4 + [True, False]
+    assert np.isnan(grads.dquery[4]).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert np.isnan(refcl.info_nce(*views(6, 6, 3), np.array(np.nan), tile=2)[0])
+
+
+# Sizes, memory and threads.
+
+
+def test_memory_grows_with_the_rows_and_not_with_the_matrix() -> None:
+    query, key = views(3000, 3000, 8, "float32")
+    matrix = 3000 * 3000 * 4
+    for pair in (refcl.info_nce, refcl.nt_xent, refcl.clip):
+        pair(query[:4], key[:4], 0.5)
+        tracemalloc.start()
+        pair(query, key, 0.5, tile=64)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        # nt_xent has four times the entries; both two-sided losses keep tiles for their second pass where they fit
+        assert peak < (layout.KEPT_BYTES + matrix // 3 if pair is not refcl.info_nce else matrix // 6), pair
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 30])
+@pytest.mark.parametrize("name", ["nt_xent", "clip"])
+@pytest.mark.usefixtures("two_workers")
+def test_tiles_are_kept_or_computed_again(name: str, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "KEPT_BYTES", kept)
+    a, b = views(37, 37, 5)
+    got, got_grads = getattr(refcl, name)(a, b, 0.5, tile=8)
+    want, want_grads = getattr(refcl, name)(a, b, 0.5)
+    check_near(got, want, rtol=1e-14)
+    for gradient, wanted in zip(got_grads, want_grads, strict=True):
+        check_near(gradient, wanted, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", sorted(TILED))
+def test_the_way_of_a_gpu_gives_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tile a strip, and each row's maximum taken out: what a temperature on a device holds is not looked at."""
+    a, b = views(37, 37, 5)
+    pair, settings = getattr(refcl, name), {"hardest": 3} if "hard" in name else {}
+    want, want_grads = pair(a, b, 0.3, **settings)
+    monkeypatch.setattr(layout, "on_host", lambda like: False)
+    for tile in (None, 16):
+        monkeypatch.setattr(layout, "SOFTMAX_FROM", 0)
+        monkeypatch.setattr(layout, "ROOMS_FROM", 0)
+        got, got_grads = pair(a, b, 0.3, tile=tile, **settings)
+        check_near(got, want, rtol=1e-14)
+        for gradient, wanted in zip(got_grads, want_grads, strict=True):
+            check_near(gradient, wanted, rtol=1e-13)
+
+
+def test_bits_repeat_also_from_several_threads_at_once() -> None:
+    a, b = views(300, 300, 16, "float32")
+    calls = [lambda: refcl.info_nce(a, b, 0.1), lambda: refcl.nt_xent(a, b, 0.1), lambda: refcl.clip(a, b, 2.0)]
+    want = [call() for call in calls]
+    got: list[Any] = [None] * 12
+
+    def work(place: int) -> None:
+        got[place] = calls[place % 3]()
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for place, (value, grads) in enumerate(got):
+        check_same_bits((value, *grads), (want[place % 3][0], *want[place % 3][1]))
+
+
+def test_a_thread_holds_blas_although_another_set_its_number_before() -> None:
+    limiter = ThreadpoolController().limit(limits=2, user_api="blas")  # the main thread's, from now on
+    seen: list[Any] = []
+    a, _ = views(3, 3, 2)
+
+    def work() -> None:
+        with workers.crew(a, 1 << 20):
+            seen.append(blas_threads())
+
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert seen == [[1] * len(blas_threads())]
+        assert set(blas_threads()) == {2}
+    finally:
+        limiter.restore_original_limits()
+
+
+def test_the_first_to_come_may_leave_before_the_last() -> None:
+    before, a = blas_threads(), views(3, 3, 2)[0]
+    entered, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with workers.crew(a, 1 << 20):
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=work)
+    with workers.crew(a, 1 << 20):
+        thread.start()
+        entered.wait()
+    assert set(blas_threads()) == {1}
+    leave.set()
+    thread.join()
+    assert blas_threads() == before
+
+
+def blas_threads() -> list[int]:
+    return [library.num_threads for library in ThreadpoolController().select(user_api="blas").lib_controllers]
+
+
+def test_the_threads_of_blas_are_restored() -> None:
+    before = blas_threads()
+    a, b = views(300, 300, 8)
+    refcl.info_nce(a, b)
+    assert blas_threads() == before
+    with workers.crew(a, 1 << 20):
+        assert set(blas_threads()) == {1}
+        with workers.crew(a, 1 << 20):
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}, "the first to leave must not restore what the other still needs"
+    assert blas_threads() == before
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_the_threads_of_blas_are_restored_after_an_error(failing: int) -> None:
+    before = blas_threads()
+    done = []
+
+    def work(share: int) -> None:
+        if share == failing:
+            raise MemoryError(f"share {share}")
+        done.append(share)
+
+    a, _ = views(3, 3, 2)
+    with pytest.raises(MemoryError, match=f"share {failing}"), workers.crew(a, 1 << 20):
+        workers.together(work, [(0,), (1,)])
+    assert done == [1 - failing], "nobody leaves before the others are done"
+    assert blas_threads() == before
+
+
+def test_a_forked_child_computes_too() -> None:
+    program = """
+import os, numpy as np, refcl
+a = np.random.default_rng(0).standard_normal((300, 8))
+want = refcl.info_nce(a, a)[0]
+child = os.fork()
+if child == 0:
+    os._exit(0 if refcl.info_nce(a, a)[0] == want else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    if not hasattr(__import__("os"), "fork"):
+        pytest.skip("no fork here")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["0"]
+
+
+def test_inputs_may_be_read_only_and_are_left_alone() -> None:
+    a, b = views(40, 40, 5)
+    kept = a.copy(), b.copy()
+    for x in (a, b):
+        x.setflags(write=False)
+    for normalize in (True, False):
+        for pair in (refcl.info_nce, refcl.nt_xent, refcl.clip, refcl.simple_loss):
+            pair(a, b, 0.5, tile=7, normalize=normalize)
+    check_same_bits((a, b), kept)
+
+
+def test_strips_use_what_numpy_and_cupy_share() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy warns on import where it finds no CUDA
+        cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    names = set()
+    for path in Path(refcl.tiled.__file__ or "").parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "xp":
+                names.add(node.attr)
+    assert {"matmul", "exp", "einsum", "copyto"} <= names
+    for library in (np, cupy):
+        assert {name for name in names if not hasattr(library, name)} == set()
