@@ -26,7 +26,7 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
     ----------
     function : callable
         ``f(*tensors)`` or ``f(*tensors, temperature)``, returning a tensor. The temperature comes as a 0-d tensor that
-        requires its gradient.
+        requires its gradient; labels, where the loss has them, by name.
     device : str
         Where the tensors live.
 
@@ -42,10 +42,10 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
     torch: Any = importlib.import_module("torch")
 
     @functools.wraps(function)
-    def candidate(*arguments: Any, upstream: Any = None) -> Any:
+    def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
         dtype = torch.from_numpy(np.zeros(1, dtype=arguments[0].dtype)).dtype
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arguments]
-        value = function(*leaves)
+        value = function(*leaves, **{name: torch.as_tensor(x, device=device) for name, x in companions.items()})
         return _backward_torch(value, leaves, upstream)
 
     return _taking_upstream(candidate, function)
@@ -132,20 +132,20 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
     # Newer versions moved it out of the experimental corner.
     wide: Any = getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")  # noqa: B009
 
-    def value_and_grads(inputs: Any, given: Any) -> Any:
-        value, pull = jax.vjp(function, *inputs)
+    def value_and_grads(inputs: Any, given: Any, companions: Any) -> Any:
+        value, pull = jax.vjp(lambda *x: function(*x, **companions), *inputs)
         return value, pull(given)
 
     compiled = jax.jit(value_and_grads)
 
     @functools.wraps(function)
-    def candidate(*arguments: Any, upstream: Any = None) -> Any:
+    def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
         with wide(True):
             dtype = arguments[0].dtype
             inputs = [jax.numpy.asarray(x, dtype=dtype) for x in arguments]
-            shape = jax.eval_shape(function, *inputs)
+            shape = jax.eval_shape(lambda *x: function(*x, **companions), *inputs)
             given = np.ones(shape.shape) if upstream is None else np.reshape(upstream, shape.shape)
-            value, grads = compiled(inputs, jax.numpy.asarray(given, dtype=shape.dtype))
+            value, grads = compiled(inputs, jax.numpy.asarray(given, dtype=shape.dtype), companions)
             return np.asarray(value), tuple(np.asarray(g) for g in grads)
 
     return _taking_upstream(candidate, function)
@@ -167,16 +167,17 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(function)
-    def candidate(*arguments: Any) -> Any:
+    def candidate(*arguments: Any, **companions: Any) -> Any:
         inputs = [np.array(x, dtype=np.float64) for x in arguments]
-        value = function(*inputs)
+        given = functools.partial(function, **companions)
+        value = given(*inputs)
         if np.ndim(value):
             raise CannotJudge("numeric: the function must return a scalar; its gradient is not defined otherwise.")
         grads = []
         for k, x in enumerate(inputs):
             gradient = np.zeros_like(x)
             for row in np.ndindex(*x.shape[:-1]):
-                _differentiate_row(function, inputs, k, row, gradient)
+                _differentiate_row(given, inputs, k, row, gradient)
             grads.append(gradient)
         # The difference quotients of what comes in single precision are no better than single precision.
         return np.asarray(value, dtype=arguments[0].dtype), tuple(g.astype(arguments[0].dtype) for g in grads)

@@ -78,6 +78,7 @@ class Candidate:
     question: Question
     passes_scalar: bool
     passes_upstream: bool
+    passes: tuple[str, ...] = ()  # which companions of a batch, such as labels
     noise: float = 0.0
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -88,7 +89,9 @@ class Candidate:
             arguments.append(probe.scalar)
         keywords = {}
         if self.passes_upstream and probe.upstream is not None:
-            keywords["upstream"] = self.question.shaped_upstream(probe.upstream.copy())
+            keywords["upstream"] = self.question.shaped_upstream(probe.upstream.copy(), probe.inputs, probe.scalar)
+        companions = self.question.companions(probe.inputs)
+        keywords |= {name: companions[name] for name in self.passes}
         returned = self._call(arguments, keywords, probe)
         for name, mine, theirs in zip(self.question.inputs, probe.inputs, given, strict=True):
             if not np.array_equal(mine, theirs, equal_nan=True):
@@ -155,7 +158,7 @@ class Candidate:
     def _value_shape(self, probe: Probe) -> tuple[int, ...]:
         if self.question.recipe.reduction != "none":
             return ()
-        return (self.question.facts(probe.inputs, probe.scalar).anchors,)
+        return (int(np.prod(self.question.value_shape(probe.inputs, probe.scalar))),)
 
 
 def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: bool | None = None) -> Candidate:
@@ -183,7 +186,7 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return Candidate(function, question, bool(passes_scalar), False, getattr(function, "noise", 0.0))
+        return Candidate(function, question, bool(passes_scalar), False, (), getattr(function, "noise", 0.0))
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     anything = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -193,6 +196,7 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
         raise CannotJudge(
             f"the candidate takes {len(positional)} positional arguments; {question.loss} gives it {k}: {arrays}."
         )
+    required = [p for p in required if p.name not in question.companions_needed]
     most = k + (1 if question.scalar else 0)
     if len(required) > most:
         also = f" and {question.scalar}" if question.scalar else ""
@@ -206,7 +210,12 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
         passes_scalar = question.scalar is not None and (
             len(required) > k or (further is not None and further.name in known)
         )
-    return Candidate(function, question, passes_scalar, takes_upstream, getattr(function, "noise", 0.0))
+    companions = tuple(p.name for p in parameters if p.name in question.companions_needed)
+    missing = set(question.companions_needed) - set(companions)
+    if missing:
+        raise CannotJudge(f"{question.loss} needs {sorted(missing)[0]}: the candidate must take it by that name.")
+    noise = getattr(function, "noise", 0.0)
+    return Candidate(function, question, passes_scalar, takes_upstream, companions, noise)
 
 
 def shortened(error: BaseException) -> str:

@@ -4,7 +4,6 @@ In:  a candidate, the name of the loss that it should be, and its settings.
 Out: a `Report`.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -254,10 +253,3 @@ def _own(inputs: Any, question: Question) -> tuple[tuple[Any, ...], ...]:
             )
         found.append(arrays)
     return tuple(found)
-
-
-def timed(candidate: Callable[..., Any], loss: str, **settings: Any) -> tuple[Report, float]:
-    """Return the report of `check` and the seconds that it took."""
-    start = time.perf_counter()
-    report = check(candidate, loss, **settings)
-    return report, time.perf_counter() - start

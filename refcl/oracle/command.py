@@ -130,7 +130,6 @@ def check_here(work: dict[str, Any]) -> int:
     status : int
         0 correct, 1 wrong, 2 could not be judged.
     """
-    from refcl.oracle.candidate import shortened
     from refcl.oracle.check import check
 
     settings = work["settings"]
@@ -148,8 +147,7 @@ def check_here(work: dict[str, Any]) -> int:
     try:
         report = check(candidate, work["loss"], **settings)
     except (TypeError, ValueError, RuntimeError) as error:
-        trace = shortened(error) if os.environ.get("REFCL_TRACEBACK") else ""
-        return _fail("check", str(error).removeprefix("check: ") + (f"\n{trace}" if trace else ""))
+        return _fail("check", str(error).removeprefix("check: "))
     if work["json"]:
         print(report.to_json())
     elif report.judged:

@@ -93,6 +93,8 @@ def _laws_of_the_value(question: Question, result: Result, call: Call) -> list[I
     probe, value, found = result.probe, result.outcome.value, []
     if question.positive is not None or question.ignore is not None or question.recipe.reduction == "none":
         return []
+    if question.recipe.pool == "pair":
+        return []
     tolerance = 1e4 * result.outcome.eps * (1 + abs(result.right.value_size))
     n = len(probe.inputs[0])
     turn = np.roll(np.arange(n), 1)
@@ -170,6 +172,8 @@ def _fits(other: Question, results: list[Result]) -> bool:
 
 def _other_settings(question: Question) -> list[tuple[str, Question]]:
     recipe, found = question.recipe, []
+    if recipe.pool == "pair":
+        return []
     if recipe.embeddings:
         for direction in ("first", "second", "both"):
             if direction != recipe.anchors:
@@ -184,8 +188,8 @@ def _other_settings(question: Question) -> list[tuple[str, Question]]:
 
 
 def _other_losses(question: Question) -> list[tuple[str, Question]]:
-    found = []
-    for name, recipe in RECIPES.items():
+    found: list[tuple[str, Any]] = []
+    for name, recipe in RECIPES.items() if question.recipe.pool != "pair" else ():
         if name == question.loss or recipe.embeddings != question.recipe.embeddings or name.startswith("hard"):
             continue
         shared = replace(
@@ -199,7 +203,7 @@ def _other_losses(question: Question) -> list[tuple[str, Question]]:
         if recipe.pool == "softmax" and question.recipe.pool != "softmax":
             continue
         found.append((name, _WithoutWeight(replace(question, recipe=shared, plain=False))))
-    return found  # type: ignore[return-value]
+    return found
 
 
 class _WithoutWeight:

@@ -23,6 +23,8 @@ def normalize(inputs: tuple[Any, ...], how: str, eps: float) -> tuple[tuple[Any,
     n = len(inputs[0])
     if how == "none":
         return inputs, None
+    if len(inputs) == 1:
+        how = {"whole stack": "whole", "columns of the stack": "columns"}.get(how, how)  # it is the stack
     parts = (np.concatenate(inputs),) if how.endswith("stack") else inputs
     turned = tuple(_turn(x, how) for x in parts)
     done = [l2_normalize.forward(x, eps=eps) for x in turned]

@@ -181,7 +181,7 @@ def _finite(x: float) -> float:
 
 def raw_exponentials_fail(question: Question, r: Result) -> bool:
     """Return whether exp(s/τ), written as it stands, leaves the range of this probe's numbers."""
-    if question.recipe.pool != "softmax" or r.probe.scalar is None:
+    if question.recipe.scalar not in ("temperature", "log_scale") or r.probe.scalar is None:
         return False
     logits = _logits(question, r)
     dtype = np.float32 if r.probe.dtype == "float32" or r.outcome.eps > 1e-10 else np.float64
@@ -209,7 +209,9 @@ def _logits(question: Question, r: Result) -> Any:
     if recipe.normalization == "rows":
         inputs = tuple(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), recipe.eps) for x in inputs)
     z = np.concatenate(inputs)
-    return recipe.scale.at(scalar) * (z @ z.T if recipe.candidates == "all" else inputs[0] @ inputs[1].T)
+    return recipe.scale.at(scalar) * (
+        z @ z.T if recipe.candidates == "all" or len(inputs) == 1 else inputs[0] @ inputs[1].T
+    )
 
 
 class Noise(NamedTuple):

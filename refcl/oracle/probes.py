@@ -5,7 +5,7 @@ Out: probes: inputs, scalar, upstream. Never τ = 1 unless it is asked, N ≠ D,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,8 +73,23 @@ def probes(
     found = [Probe(f"your own {k}", inputs, base_scalar(question)) for k, inputs in enumerate(own)]
     if not only_own:
         batches = _embeddings if question.recipe.embeddings else _similarities
-        found += batches(question, passes_scalar, shape, extra)
+        made = batches(question, passes_scalar, shape, extra)
+        if question.recipe.embeddings and len(question.inputs) == 1:
+            made = [replace(p, inputs=(np.concatenate(p.inputs),)) for p in made]
+        found += [p for p in made if _is_taken(question, p)]
     return [_with_upstream(p, question) for p in found]
+
+
+def _is_taken(question: Question, probe: Probe) -> bool:
+    """Return whether the loss is defined on a batch: an entropy, for one, needs negatives enough."""
+    if question.recipe.pool != "pair":
+        return True
+    try:
+        question.value_shape(probe.inputs, probe.scalar)
+        question.expected(probe.inputs, probe.scalar, _with_upstream(probe, question).upstream)
+    except ValueError:
+        return False
+    return True
 
 
 def base_scalar(question: Question) -> float | None:
@@ -229,7 +244,7 @@ def similarities(
 def _with_upstream(probe: Probe, question: Question) -> Probe:
     if question.recipe.reduction != "none":
         return probe
-    facts = question.facts(probe.inputs, probe.scalar)
+    entries = int(np.prod(question.value_shape(probe.inputs, probe.scalar)))
     rng = np.random.default_rng(99)
-    upstream = (rng.uniform(0.4, 1.8, facts.anchors) * rng.choice([1.0, 1.0, -1.0], facts.anchors)).astype(probe.dtype)
+    upstream = (rng.uniform(0.4, 1.8, entries) * rng.choice([1.0, 1.0, -1.0], entries)).astype(probe.dtype)
     return Probe(probe.name, probe.inputs, probe.scalar, upstream, probe.corner, probe.stress)

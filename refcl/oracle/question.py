@@ -4,6 +4,7 @@ In:  the name of a public loss and its settings.
 Out: a `Question`, which answers any probe with the right value and gradients, and knows the recipe of the loss.
 """
 
+import inspect
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,12 +14,18 @@ import numpy as np
 import refcl.losses
 from refcl import validate
 from refcl.oracle.constants import Facts, Named, scale_named
-from refcl.oracle.recipe import EXP_LOG_SCALE, Expected, Recipe, evaluate
+from refcl.oracle.pair_recipe import evaluate_pair
+from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Expected, Recipe, evaluate
 from refcl.pair import Pair
 
 SCALARS = ("temperature", "log_scale", "weight")
+# Scalars that stand after the others and are taken as settings here.
+MORE_SCALARS = {"bias": -10.0}
+ARRAYS = ("s", "z", "query", "key", "a", "b", "image", "text")
+# What goes with a batch and is made for it where the loss can't do without.
+COMPANIONS = ("labels", "positives")
 
-_ON_SIMILARITIES = Recipe(embeddings=False)
+_ON_SIMILARITIES = Recipe(embeddings=False, single=True)
 RECIPES = {
     "softmax_contrastive": _ON_SIMILARITIES,
     "hard_softmax_contrastive": _ON_SIMILARITIES,
@@ -61,6 +68,8 @@ class Question:
     factor: Named | None = None
     positive: Any = None
     ignore: Any = None
+    more_scalars: tuple[float, ...] = ()
+    companions_needed: tuple[str, ...] = ()
 
     @property
     def two_sided(self) -> bool:
@@ -100,6 +109,17 @@ class Question:
         value_only: bool = False,
     ) -> Expected:
         """Return what a recipe makes of a probe, before any factor."""
+        if recipe.pool == "pair":
+            pushed = None if upstream is None else self.shaped_upstream(upstream, inputs, scalar)
+            return evaluate_pair(
+                recipe,
+                self.pair,
+                inputs,
+                scalar,
+                upstream=pushed,
+                settings=self.settings | self.companions(inputs),
+                more_scalars=self.more_scalars,
+            )
         return evaluate(
             recipe,
             inputs,
@@ -117,11 +137,10 @@ class Question:
 
     def _by_pair(self, inputs: tuple[Any, ...], scalar: float | None, upstream: Any, sizes: Expected) -> Expected:
         arguments = inputs if self.scalar is None else (*inputs, scalar)
+        pushed = {} if upstream is None else {"upstream": self.shaped_upstream(upstream, inputs, scalar)}
         with np.errstate(all="ignore"):
             value, grads = self.pair(
-                *arguments,
-                **self.settings,
-                **({} if upstream is None else {"upstream": self.shaped_upstream(upstream)}),
+                *arguments, *self.more_scalars, **self.settings, **self.companions(inputs), **pushed
             )
         k = len(inputs)
         dscalar = float(grads[k]) if self.scalar is not None else None
@@ -131,9 +150,36 @@ class Question:
             dscalar=dscalar,
         )
 
-    def shaped_upstream(self, upstream: Any) -> Any:
+    def shaped_upstream(self, upstream: Any, inputs: tuple[Any, ...], scalar: float | None) -> Any:
         """Return an upstream gradient, one entry an anchor, in the shape of the loss's own value."""
-        return upstream.reshape(2, -1) if self.loss == "clip" else upstream
+        return upstream.reshape(self.value_shape(inputs, scalar))
+
+    def value_shape(self, inputs: tuple[Any, ...], scalar: float | None) -> tuple[int, ...]:
+        """Return the shape that the loss's own value has."""
+        if self.recipe.reduction != "none":
+            return ()
+        if self.recipe.pool != "pair":
+            anchors = self.facts(inputs, scalar).anchors
+            return (2, anchors // 2) if self.loss == "clip" and self.two_sided else (anchors,)
+        arguments = (*inputs, *(() if self.scalar is None else (scalar,)), *self.more_scalars)
+        value, _ = self.pair.forward(*arguments, **self.settings, **self.companions(inputs))
+        return tuple(value.shape)
+
+    def companions(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
+        """Return the labels (or who is whose positive) that go with a batch, where the loss needs them.
+
+        The first half of the rows are one view of the second; where there are classes enough, two of them are one.
+        """
+        made: dict[str, Any] = {}
+        n = len(inputs[0])
+        if "labels" in self.companions_needed:
+            classes = np.arange(n) % (n // 2)
+            made["labels"] = np.where(classes == n // 2 - 1, 0, classes) if n >= 8 else classes
+        if "positives" in self.companions_needed:
+            column = np.arange(inputs[0].shape[1])
+            row = np.arange(n)[:, None]
+            made["positives"] = (column == row) | ((column == row + 1) & (row % 2 == 0))
+        return made
 
 
 def ask(
@@ -175,22 +221,23 @@ def ask(
     TypeError, ValueError
         Where the loss or a setting is not known.
     """
-    if loss not in RECIPES:
-        raise ValueError(f"check: no loss is called {loss!r}; known are {', '.join(sorted(RECIPES))}.")
-    pair: Pair = getattr(refcl.losses, loss)
-    inputs = tuple(a for a in pair.arguments if a not in SCALARS)
+    pair = _pair(loss)
+    inputs = tuple(a for a in pair.arguments if a not in SCALARS and a not in MORE_SCALARS)
     scalar = next((a for a in pair.arguments if a in SCALARS), None)
-    known = {*pair.settings, *([scalar] if scalar else [])}
+    more = tuple(float(settings.pop(a, MORE_SCALARS[a])) for a in pair.arguments if a in MORE_SCALARS)
+    known = {*pair.settings, *([scalar] if scalar else []), *(a for a in pair.arguments if a in MORE_SCALARS)}
     if "temperature" in settings and scalar == "log_scale":
         settings["log_scale"] = -math.log(settings.pop("temperature"))
     unknown = sorted(set(settings) - known)
     if unknown:
         raise TypeError(f"check: {loss} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
-    if "hardest" in pair.settings and "hardest" not in settings:
-        raise TypeError(f"check: {loss} needs hardest=, how many of the negatives it keeps.")
+    needed = [name for name in _required(pair) if name not in settings]
+    missing = [name for name in needed if name not in COMPANIONS]
+    if missing:
+        raise TypeError(f"check: {loss} needs {missing[0]}=.")
     base = settings.pop(scalar, None) if scalar else None
-    recipe = _recipe(loss, settings, direction, positive_in_denominator, detached, inputs, ranks)
-    plain = direction in (None, RECIPES[loss].anchors) and positive_in_denominator and not recipe.detached
+    recipe = _recipe(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks)
+    plain = direction in (None, _base(loss, pair).anchors) and positive_in_denominator and not recipe.detached
     return Question(
         loss,
         pair,
@@ -203,11 +250,51 @@ def ask(
         _factor(scale),
         settings.get("positive"),
         settings.get("ignore"),
+        more,
+        tuple(needed),
+    )
+
+
+def _pair(loss: str) -> Pair:
+    pair = getattr(refcl.losses, loss, None)
+    known = [name for name in refcl.losses.__all__ if isinstance(getattr(refcl.losses, name), Pair)]
+    if not isinstance(pair, Pair):
+        raise ValueError(f"check: no loss is called {loss!r}; known are {', '.join(sorted(known))}.")
+    strange = [a for a in pair.arguments if a not in (*ARRAYS, *SCALARS, *MORE_SCALARS)]
+    if loss in UNSUPPORTED or strange:
+        raise ValueError(
+            f"check: {loss} takes more than a batch can be made for; hold it against differences: gradcheck."
+        )
+    return pair
+
+
+# Their weight or temperature is an array, or their bank and index belong together.
+UNSUPPORTED = ("cpc", "cmc", "inst_disc", "nce", "per_anchor_contrastive")
+
+
+def _required(pair: Pair) -> list[str]:
+    parameters = inspect.signature(pair.forward).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+
+
+def _base(loss: str, pair: Pair) -> Recipe:
+    """Return the recipe of a loss, or of its pair where it has none."""
+    if loss in RECIPES:
+        return RECIPES[loss]
+    scalar = next((a for a in pair.arguments if a in SCALARS), None)
+    return Recipe(
+        embeddings=pair.arguments[0] != "s",
+        single=pair.arguments[0] in ("s", "z"),
+        anchors="both" if pair.arguments[0] in ("a", "image") else "first",
+        pool="pair",
+        scalar=scalar,
+        scale=EXP_LOG_SCALE if scalar == "log_scale" else OVER_TEMPERATURE,
     )
 
 
 def _recipe(
     loss: str,
+    pair: Pair,
     settings: dict[str, Any],
     direction: str | None,
     positive_in_denominator: bool,
@@ -215,9 +302,9 @@ def _recipe(
     inputs: tuple[str, ...],
     ranks: int,
 ) -> Recipe:
-    recipe = RECIPES[loss]
+    recipe = _base(loss, pair)
     if direction is not None:
-        if not recipe.embeddings or direction not in ("first", "second", "both"):
+        if not recipe.embeddings or recipe.pool == "pair" or direction not in ("first", "second", "both"):
             raise ValueError(f'check: direction must be "first", "second" or "both", of embeddings; got {direction!r}.')
         recipe = replace(recipe, anchors=direction)
     if not positive_in_denominator:
@@ -234,7 +321,7 @@ def _recipe(
         recipe,
         detached=frozenset(places.get(name, name) for name in detached),
         reduction=validate.reduction("check", settings.get("reduction", "mean")),
-        normalization="rows" if settings.get("normalize", True) else "none",
+        normalization="rows" if "normalize" in pair.settings and settings.get("normalize", True) else "none",
         eps=settings.get("eps", 1e-12),
         hardest=settings.get("hardest"),
         margin=settings.get("margin", 0.0),

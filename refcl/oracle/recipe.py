@@ -46,6 +46,7 @@ class Recipe:
     """The choices. The defaults make the softmax contrastive loss of Eq. 1."""
 
     embeddings: bool = True
+    single: bool = False  # one input only, such as both views stacked
     anchors: str = "first"  # "first", "second" or "both" inputs' rows
     candidates: str = "other"  # "other": the other input's rows; "all": everything but oneself
     pool: str = "softmax"  # "softmax", "simple" or "triplet"
@@ -75,10 +76,6 @@ class Recipe:
     # the way back
     detached: frozenset[str] = frozenset()  # names of inputs, "candidates", "denominator", "remote"
     ranks: int = 1
-
-    @property
-    def inputs(self) -> int:
-        return 2 if self.embeddings else 1
 
 
 class Expected(NamedTuple):

@@ -48,11 +48,11 @@ def _both(r: Recipe) -> bool:
 
 
 def _both_reduced(r: Recipe) -> bool:
-    return _both(r) and r.reduction != "none"
+    return _both(r) and r.reduction != "none" and r.pool != "pair"
 
 
 def _by_rows(r: Recipe) -> bool:
-    return r.reduction != "none" and r.combine == "row by row"
+    return r.reduction != "none" and r.combine == "row by row" and r.pool != "pair"
 
 
 def _can_be_outer(r: Recipe) -> bool:
@@ -63,8 +63,8 @@ def _can_be_twice(r: Recipe) -> bool:
     return _softmax(r) and r.combine == "row by row"
 
 
-def _embeddings(r: Recipe) -> bool:
-    return r.embeddings
+def _two_inputs(r: Recipe) -> bool:
+    return r.embeddings and not r.single
 
 
 def _on_sphere(r: Recipe) -> bool:
@@ -131,7 +131,11 @@ def _not_exponentiated(r: Recipe) -> Scale:
 
 
 def _scaled(**change: Callable[[Recipe], Scale]) -> Callable[[Recipe], Recipe | None]:
-    return lambda r: replace(r, **{k: f(r) for k, f in change.items()}) if _softmax(r) else None  # type: ignore[arg-type]
+    def vary(r: Recipe) -> Recipe | None:
+        whole = r.pool == "pair" and r.scalar in ("temperature", "log_scale") and list(change) == ["scale"]
+        return replace(r, **{k: f(r) for k, f in change.items()}) if _softmax(r) or whole else None  # type: ignore[arg-type]
+
+    return vary
 
 
 def _one(r: Recipe) -> Scale:
@@ -228,9 +232,9 @@ BANK = (
     Variation(
         "double-softmax", "the temperature in the second only", _if(_can_be_twice, twice="masked, late temperature")
     ),
-    Variation("keys-detached", "", lambda r: _detach(r, "candidates") if _embeddings(r) else None),
+    Variation("keys-detached", "", lambda r: _detach(r, "candidates") if _two_inputs(r) and r.pool != "pair" else None),
     Variation(
-        "keys-detached", "the second input gets none", lambda r: _detach(r, "second") if _embeddings(r) else None
+        "keys-detached", "the second input gets none", lambda r: _detach(r, "second") if _two_inputs(r) else None
     ),
     Variation("keys-detached", "the first input gets none", lambda r: _detach(r, "first") if _both(r) else None),
     Variation("denominator-detached", "", lambda r: _detach(r, "denominator") if _softmax(r) else None),
