@@ -1,0 +1,360 @@
+"""How exact the losses are: every value and gradient entry against 50 digits, as the tables of ``docs/exactness.md``.
+
+In:  nothing; ``python tests/exactness.py`` measures, ``--write`` puts the tables into the page, ``--small`` is quick.
+Out: for each quantity the worst error in eps and as a part of the bound
+
+    |computed − true| ≤ 4 eps (1 + range(s)/τ) |true|        or of the sum of magnitudes where terms have mixed signs
+
+over kinds of similarities, temperatures and sizes; and beside it what cross-entropies of PyTorch and JAX give.
+"""
+
+import argparse
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mpmath import mp, mpf
+from oracle_mpmath import Truth, exact, hardest_of, simple_truth, softmax_truth, triplet_truth
+
+import refcl
+from refcl import hardness, metrics, pooling
+
+PAGE = Path(__file__).parent.parent / "docs" / "exactness.md"
+TEMPERATURES = (1e-3, 1e-2, 0.07, 0.2, 0.5, 1.0, 1e2, 1e4, 1e6)
+SIZES = (2, 33, 4096)
+DTYPES = ("float64", "float32")
+
+
+def random(rng: np.random.Generator, m: int) -> Any:
+    return rng.uniform(-1, 1, m)
+
+
+def dominated(rng: np.random.Generator, m: int) -> Any:
+    s = rng.normal(0, 0.1, m)
+    s[0] = 0.98
+    return s
+
+
+def reversed_(rng: np.random.Generator, m: int) -> Any:
+    s = rng.uniform(0.6, 1.0, m)
+    s[0] = -0.7
+    return s
+
+
+def tied(rng: np.random.Generator, m: int) -> Any:
+    return rng.choice([-0.3, 0.1, 0.7], m)
+
+
+def antipodal(rng: np.random.Generator, m: int) -> Any:
+    return np.where(np.arange(m) % 2 == 0, 1.0, -1.0)
+
+
+def collapsed(rng: np.random.Generator, m: int) -> Any:
+    return 0.9999 + 1e-6 * rng.standard_normal(m)
+
+
+def met(rng: np.random.Generator, m: int) -> Any:
+    """The soft maximum g meets the positive, here at τ = .07: the logarithm of the sum and d_max/τ cancel."""
+    s = np.full(m, 0.5)
+    s[0] = 0.5 + 0.07 * np.log(max(m - 1, 1))
+    return s
+
+
+KINDS = (random, dominated, reversed_, tied, antipodal, collapsed, met)
+
+
+class Row(NamedTuple):
+    kind: str
+    s: Any  # (1, M), the positive in column 0
+    exact: list[mpf]
+    temperature: Any  # a NumPy scalar of the dtype
+
+
+def every_row(dtype: str, sizes: tuple[int, ...]) -> Iterator[Row]:
+    """Yield similarities, rounded to the dtype first: what is measured is what is done to them."""
+    for m in sizes:
+        for kind in KINDS:
+            s = kind(np.random.default_rng([m, 11]), m).astype(dtype)
+            for temperature in TEMPERATURES:
+                yield Row(
+                    f"{kind.__name__.strip('_')}, M = {m}", s[None, :], exact(s.tolist()), s.dtype.type(temperature)
+                )
+
+
+class Measured(NamedTuple):
+    """One number, and the truth."""
+
+    got: Any
+    want: mpf
+    magnitude: mpf
+    ratio: float  # range(s)/τ
+
+
+class Worst:
+    """The worst errors of a quantity, in eps and as a part of the bound, and where it came nearest to the bound."""
+
+    def __init__(self, dtype: str) -> None:
+        self.eps = float(np.finfo(dtype).eps)
+        self.tiny = float(np.finfo(dtype).tiny)
+        self.in_eps = self.of_bound = 0.0
+        self.where = ""
+        self.count = 0
+
+    def add(self, number: Measured, temperature: Any, where: str) -> None:
+        """Count a number, unless it or the exponential behind it is subnormal: those are outside the bound."""
+        if number.magnitude * min(1.0, float(temperature)) < self.tiny:
+            return
+        self.count += 1
+        error = float(abs(mpf(float(number.got)) - number.want) / number.magnitude) / self.eps
+        self.in_eps = max(self.in_eps, error)
+        of_bound = error / (4 * (1 + number.ratio))
+        if of_bound > self.of_bound:
+            self.of_bound, self.where = of_bound, f"{where}, τ = {float(temperature):.3g}"
+
+
+Table = dict[tuple[str, str], dict[str, Worst]]  # (loss, quantity) -> dtype -> worst
+
+
+def measure(sizes: tuple[int, ...] = SIZES) -> Table:
+    """Measure every loss, gradient and entropy; a warning raises."""
+    table: Table = {}
+    for dtype in DTYPES:
+        for row in every_row(dtype, sizes):
+            for key, number in [*losses_of(row), *analysis_of(row)]:
+                worst = table.setdefault(key, {}).setdefault(dtype, Worst(dtype))
+                worst.add(number, row.temperature, row.kind)
+        for key, number, where in uniformity_of(dtype):
+            table.setdefault(key, {}).setdefault(dtype, Worst(dtype)).add(number, 1.0, where)
+    return table
+
+
+def losses_of(row: Row) -> Iterator[tuple[tuple[str, str], Measured]]:
+    """Yield the loss and every gradient entry of each loss."""
+    others = list(range(1, len(row.exact)))
+    tau = mpf(float(row.temperature))
+    soft = softmax_truth(row.exact, 0, others, tau)
+    value, grads = refcl.softmax_contrastive(row.s, row.temperature)
+    yield from _compare("softmax", value, grads.ds, grads.dtemperature, soft, tau, "dτ")
+    ((_, kept),) = hardest_of([row.exact], [(0, others)], 5)
+    value, grads = refcl.hard_softmax_contrastive(row.s, row.temperature, hardest=5)
+    yield from _compare(
+        "hard softmax", value, grads.ds, grads.dtemperature, softmax_truth(row.exact, 0, kept, tau), tau, "dτ"
+    )
+    gap, pooled = pooling.soft_maximum(row.s[:, 0], row.s[:, 1:], row.temperature, negatives=row.s[:, 1:] < np.inf)
+    ds = np.concatenate((pooled.ds_pos[:, None], pooled.ds_neg), axis=1)
+    yield from _compare("DCL form", gap[0], ds, pooled.dtemperature, decoupled_truth(row.exact, soft, tau), tau, "dτ")
+    for name, weight in (("simple", None), ("simple, λ = τ", row.temperature)):
+        truth = simple_truth(row.exact, 0, others, None if weight is None else tau)
+        value, grads = refcl.simple_contrastive(row.s, weight)
+        yield from _compare(name, value, grads.ds, grads.dweight, truth, mp.inf, "dλ")
+    value, grads = refcl.triplet(row.s)
+    yield from _compare("triplet", value, grads.ds, None, triplet_truth(row.exact, 0, others, mpf(0)), mp.inf, "")
+
+
+def decoupled_truth(s: list[mpf], soft: Truth, tau: mpf) -> Truth:
+    """Return the soft maximum itself as a loss: ds is r/τ and −1/τ, and log Σ exp(d/τ) a sum of two signs."""
+    top = max(s[1:])
+    powers = [mp.exp((x - top) / tau) for x in s[1:]]
+    total = mp.fsum(powers)
+    ds = [-1 / tau, *(e / total / tau for e in powers)]
+    terms = [-d * (x - s[0]) / tau for d, x in zip(ds[1:], s[1:], strict=True)]
+    gap, magnitude = (top - s[0]) / tau + mp.log(total), abs(top - s[0]) / tau + mp.log(total)
+    return Truth(gap, magnitude, ds, mp.fsum(terms), mp.fsum(abs(x) for x in terms), soft.range)
+
+
+def _compare(
+    name: str, value: Any, ds: Any, dscalar: Any, truth: Truth, tau: mpf, scalar: str
+) -> Iterator[tuple[tuple[str, str], Measured]]:
+    ratio = float(truth.range / tau)
+    yield (name, "loss"), Measured(value, truth.loss, truth.loss_magnitude, ratio)
+    for got, want in zip(ds[0].tolist(), truth.ds, strict=True):
+        yield (name, "ds"), Measured(got, want, abs(want), ratio)
+    if dscalar is not None:
+        yield (name, scalar), Measured(dscalar, truth.dscalar, truth.dscalar_magnitude, ratio)
+
+
+def analysis_of(row: Row) -> Iterator[tuple[tuple[str, str], Measured]]:
+    """Yield the relative penalty, its entropy, and the gradient balance."""
+    tau, negatives = mpf(float(row.temperature)), row.exact[1:]
+    top = max(negatives)
+    powers = [mp.exp((x - top) / tau) for x in negatives]
+    total = mp.fsum(powers)
+    ratio = float((top - min(negatives)) / tau)
+    r = [e / total for e in powers]
+    for got, want in zip(hardness.relative_penalty(row.s, row.temperature)[0, 1:].tolist(), r, strict=True):
+        yield ("relative penalty", "r"), Measured(got, want, want, ratio)
+    entropy = mp.log(total) + mp.fsum(share * (top - x) / tau for share, x in zip(r, negatives, strict=True))
+    got = hardness.penalty_entropy(row.s, row.temperature)[0]
+    yield ("relative penalty", "entropy"), Measured(got, entropy, entropy, ratio)
+    _, grads = refcl.softmax_contrastive(row.s, row.temperature)
+    if abs(float(grads.ds[0, 0])) * min(1.0, float(row.temperature)) >= np.finfo(row.s.dtype).tiny * len(r):
+        yield ("softmax", "balance"), Measured(hardness.balance(grads.ds)[0], mpf(1), mpf(1), 0.0)
+
+
+def uniformity_of(dtype: str) -> Iterator[tuple[tuple[str, str], Measured, str]]:
+    """Yield uniformity and its gradient; t‖z − z'‖² stands for s/τ, and products are allowed D t eps more."""
+    rng = np.random.default_rng(3)
+    n, d = 12, 6
+    sphere = rng.standard_normal((n, d))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    kinds = {
+        "random": sphere,
+        "collapsed": sphere[:1] + 1e-4 * sphere,
+        "antipodal": np.where(np.arange(n)[:, None] % 2 == 0, sphere[:1], -sphere[:1]),
+    }
+    for kind, rows in kinds.items():
+        for t in (0.01, 2.0, 50.0):
+            z = rows.astype(dtype)
+            value, grads = metrics.uniformity(z, t=t)
+            want, dz, magnitudes, ratio = uniformity_truth(exact(z.tolist()), mpf(t))
+            ratio += d * t / 4
+            yield ("uniformity", "value"), Measured(value, want, abs(want), ratio), f"{kind}, t = {t:g}"
+            for got, entry, magnitude in zip(grads.dz.ravel().tolist(), dz, magnitudes, strict=True):
+                yield ("uniformity", "dz"), Measured(got, entry, magnitude, ratio), f"{kind}, t = {t:g}"
+
+
+def uniformity_truth(z: list[list[mpf]], t: mpf) -> tuple[mpf, list[mpf], list[mpf], float]:
+    """Return the value, dz, the magnitudes behind dz, and the range of the exponents.
+
+    Of embeddings, and so of products: each term w (z_p − z_q) of a gradient is held to the lengths of both rows, the
+    mean of all rows taken out.
+    """
+    n = len(z)
+    x = [[-t * mp.fsum((a - b) ** 2 for a, b in zip(p, q, strict=True)) for q in z] for p in z]
+    weights = [[mp.exp(x[p][q]) if p != q else mpf(0) for q in range(n)] for p in range(n)]
+    total = mp.fsum(mp.fsum(row) for row in weights)
+    mean = [mp.fsum(column) / n for column in zip(*z, strict=True)]
+    length = [mp.sqrt(mp.fsum((a - b) ** 2 for a, b in zip(row, mean, strict=True))) for row in z]
+    dz, magnitudes = [], []
+    for p in range(n):
+        for axis in range(len(z[p])):
+            terms = [-4 * t * weights[p][q] / total * (z[p][axis] - z[q][axis]) for q in range(n)]
+            dz.append(mp.fsum(terms))
+            magnitudes.append(mp.fsum(4 * t * weights[p][q] / total * (length[p] + length[q]) for q in range(n)))
+    return mp.log(total / (n * (n - 1))), dz, magnitudes, float(max(-y for row in x for y in row))
+
+
+class Peer(NamedTuple):
+    name: str
+    of: Callable[[Any, float], tuple[float, float]]  # loss and gradient at the positive
+
+
+def peers() -> list[Peer]:
+    """Return cross-entropies as a user would write them, where the libraries are installed."""
+    found = [Peer("refcl", _refcl)]
+    try:
+        import torch
+
+        def by_torch(s: Any, temperature: float) -> tuple[float, float]:
+            x = torch.tensor(s, requires_grad=True)
+            loss = torch.nn.functional.cross_entropy(x / temperature, torch.tensor([0]))
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.detach()), float(x.grad[0, 0])  # type: ignore[index]
+
+        found.append(Peer(f"PyTorch {torch.__version__.partition('+')[0]}", by_torch))
+    except ImportError:
+        pass
+    try:
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+
+        def by_jax(s: Any, temperature: float) -> tuple[float, float]:
+            def cross_entropy(x: Any) -> Any:
+                return -jax.nn.log_softmax(x / temperature, axis=1)[0, 0]
+
+            loss, gradient = jax.value_and_grad(cross_entropy)(jax.numpy.asarray(s))
+            return float(loss), float(gradient[0, 0])
+
+        found.append(Peer(f"JAX {jax.__version__}", by_jax))
+    except ImportError:
+        pass
+    return found
+
+
+def _refcl(s: Any, temperature: float) -> tuple[float, float]:
+    loss, grads = refcl.softmax_contrastive(s, temperature)
+    return float(loss), float(grads.ds[0, 0])
+
+
+def errors_where_the_positive_dominates(dtype: str) -> tuple[list[str], list[list[str]]]:
+    """Return the relative errors of the loss and of the positive's gradient, a line a temperature."""
+    libraries = peers()
+    lines = []
+    for temperature in TEMPERATURES[:6]:
+        s = dominated(np.random.default_rng([33, 11]), 33).astype(dtype)[None, :]
+        truth = softmax_truth(exact(s[0].tolist()), 0, list(range(1, 33)), mpf(float(s.dtype.type(temperature))))
+        if truth.loss < float(np.finfo(dtype).tiny):
+            continue
+        cells = [f"{temperature:g}", mp.nstr(truth.loss, 3)]
+        for library in libraries:
+            loss, gradient = library.of(s, float(s.dtype.type(temperature)))
+            for got, want in ((loss, truth.loss), (gradient, truth.ds[0])):
+                cells.append(f"{float(abs(mpf(got) - want) / abs(want)):.0e}")
+        lines.append(cells)
+    head = ["τ", "loss"]
+    for library in libraries:
+        head += [f"{library.name}: loss", "ds⁺"]
+    return head, lines
+
+
+def smallest() -> list[list[str]]:
+    """Return losses that underflow, at ever smaller temperatures: subnormal or 0, and nothing warns."""
+    lines = []
+    for temperature in (0.0014, 0.00134, 0.0013, 0.001):
+        s = np.array([[1.0, 0.0]])
+        got = float(refcl.softmax_contrastive(s, temperature)[0])
+        want = mp.log1p(mp.exp(-1 / mpf(temperature)))
+        lines.append([f"{temperature:g}", mp.nstr(want, 6), f"{got:.6g}"])
+    return lines
+
+
+def markdown(head: list[str], lines: list[list[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def tables(sizes: tuple[int, ...] = SIZES) -> dict[str, str]:
+    """Return the tables of the page by their names."""
+    lines = []
+    for (loss, quantity), by_dtype in measure(sizes).items():
+        wide, narrow = by_dtype["float64"], by_dtype["float32"]
+        numbers = [f"{wide.in_eps:.3g}", f"{wide.of_bound:.2f}", f"{narrow.in_eps:.3g}", f"{narrow.of_bound:.2f}"]
+        lines.append([loss, quantity, *numbers, wide.where])
+    head = ["", "", "float64: eps", "of the bound", "float32: eps", "of the bound", "float64 is nearest to it at"]
+    made = {"bound": markdown(head, lines)}
+    for dtype in DTYPES:
+        made[f"dominated-{dtype}"] = markdown(*errors_where_the_positive_dominates(dtype))
+    made["smallest"] = markdown(["τ", "true loss", "computed"], smallest())
+    return made
+
+
+def written(page: str, made: dict[str, str]) -> str:
+    """Return the page with each table between its two comments."""
+    for name, table in made.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        page, found = re.subn(
+            pattern, lambda match, table=table: match[1] + table + "\n" + match[2], page, flags=re.DOTALL
+        )
+        if found != 1:
+            raise ValueError(f"{PAGE.name} must have one place for the table {name}, has {found}.")
+    return page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/exactness.md")
+    parser.add_argument("--small", action="store_true", help="at most 33 candidates")
+    arguments = parser.parse_args()
+    warnings.simplefilter("error")
+    made = tables(SIZES[:-1] if arguments.small else SIZES)
+    print(*(f"{name}\n\n{table}\n" for name, table in made.items()), sep="\n")
+    if arguments.write:
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What docs/exactness.md says is what the program measures, and within the bound."""
+
+import exactness
+import pytest
+from mpmath import mpf
+
+
+@pytest.mark.parametrize("sizes", [(2, 33), pytest.param(exactness.SIZES, marks=pytest.mark.slow)], ids=str)
+def test_every_quantity_is_within_the_bound(sizes: tuple[int, ...]) -> None:
+    table = exactness.measure(sizes)
+    assert {loss for loss, _ in table} >= {"softmax", "hard softmax", "DCL form", "simple", "triplet", "uniformity"}
+    for (loss, quantity), by_dtype in table.items():
+        for dtype, worst in by_dtype.items():
+            assert worst.count > 8, f"{loss}: {quantity} in {dtype} was hardly measured"
+            assert worst.of_bound <= 1, f"{loss}: {quantity} in {dtype}, {worst.where}: {worst.of_bound} of the bound"
+
+
+def test_an_error_beyond_the_bound_would_be_seen() -> None:
+    worst = exactness.Worst("float64")
+    worst.add(exactness.Measured(1 + 5 * worst.eps, mpf(1), mpf(1), 0.0), 1.0, "here")
+    assert worst.of_bound == pytest.approx(1.25)
+    worst.add(exactness.Measured(0.0, mpf(1), mpf(1), 100.0), 1.0, "there")
+    assert worst.of_bound > 1e12
+    assert worst.where == "there, τ = 1"
+    assert worst.count == 2
+
+
+def test_a_cross_entropy_loses_what_the_gap_keeps() -> None:
+    head, lines = exactness.errors_where_the_positive_dominates("float64")
+    by_temperature = {line[0]: dict(zip(head[2:], map(float, line[2:]), strict=False)) for line in lines}
+    assert by_temperature["0.01"]["refcl: loss"] < 1e-14
+    for name in head[4::2]:
+        assert by_temperature["0.01"][name] == 1.0
+        assert by_temperature["0.07"][name] > 1e-13
+
+
+def test_what_underflows_is_subnormal_or_zero() -> None:
+    for _, want, got in exactness.smallest():
+        assert abs(mpf(got) - mpf(want)) <= mpf(2) ** -1074
+
+
+def test_the_page_holds_the_tables_of_the_program() -> None:
+    page = exactness.PAGE.read_text(encoding="utf-8")
+    made = exactness.tables((2,))
+    assert exactness.written(page, made) != page, "the page holds the whole run, not this small one"
+    first_columns = [line.split("|")[1:3] for line in made["bound"].splitlines()]
+    bound = page.partition("<!-- bound -->\n")[2].partition("\n<!-- end -->")[0]
+    assert [line.split("|")[1:3] for line in bound.splitlines()] == first_columns
+    for line in bound.splitlines()[2:]:
+        _, _, _, _, wide, _, narrow, *_ = line.split("|")
+        assert float(wide) <= 1
+        assert float(narrow) <= 1
+
+
+def test_a_page_without_a_place_for_a_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="must have one place for the table bound, has 0"):
+        exactness.written("nothing here", {"bound": "| |"})
