@@ -145,6 +145,7 @@ def test_values_alone_are_judged_and_it_is_said() -> None:
     assert "gradients (none were returned)" in str(report)
 
 
+@pytest.mark.slow
 def test_numeric_supplies_gradients() -> None:
     report = check(numeric(lambda a, b: refcl.nt_xent(a, b, 0.2)[0]), "nt_xent", temperature=0.2)
     assert report.ok

@@ -25,6 +25,7 @@ def test_numpy(case: Case) -> None:
     assert report.verdict == case.expected, str(report)
 
 
+@pytest.mark.slow
 def test_torch() -> None:
     pytest.importorskip("torch", reason="autograd's mistakes need PyTorch")
     wrong = []
