@@ -39,7 +39,15 @@ setup(
     python_requires=">=3.11",
     install_requires=["numpy>=2.0", "scipy>=1.13", "matplotlib>=3.8", "tqdm", "threadpoolctl>=3.1"],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "mpmath", "array-api-strict>=2.6", "scipy-doctest"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist",
+            "hypothesis",
+            "mpmath",
+            "array-api-strict>=2.6",
+            "scipy-doctest",
+            "jsonschema",
+        ],
         "peers": ["torch", "jax", "optax", "pytorch-metric-learning", "info-nce-pytorch"],
         "docs": ["sphinx", "numpydoc", "myst-parser", "sphinx-gallery"],
         "cuda12": ["cupy-cuda12x>=14"],

@@ -418,13 +418,16 @@ def _share(
 ) -> _Share:
     xp = _check(name, s, positive, ignore)
     temperature = validate.scalar(name, "temperature", temperature, like=s, positive=True)
-    (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
+    (_, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
     counted = pairing.negatives
     if hardest is not None:
         counted = hardest_negatives(s_neg, counted, hardest=validate.hardest(name, hardest))
-    _, pool = soft_maximum_forward(s_pos, s_neg, temperature, negatives=counted)
-    nearest = xp.max(xp.where(counted, s_neg, constant(-xp.inf, like=s)), axis=1, keepdims=True)  # (N, 1)
-    below = xp.where(counted, nearest - s_neg, constant(0.0, like=s))  # (N, M)
+    zero, nothing = constant(0.0, like=s), constant(-xp.inf, like=s)
+    nearest = xp.max(xp.where(counted, s_neg, nothing), axis=1)  # (N,)
+    nearest = xp.where(nearest == nothing, zero, nearest)  # a row without negatives
+    # The shares do not depend on where the positive lies: measured from the nearest negative they lose no digits to it.
+    _, pool = soft_maximum_forward(nearest, s_neg, temperature, negatives=counted)
+    below = xp.where(counted, nearest[:, None] - s_neg, zero)  # (N, M)
     return _Share(xp, temperature, pool.relative, below)
 
 

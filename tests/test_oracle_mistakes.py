@@ -25,11 +25,15 @@ def test_numpy(case: Case) -> None:
     assert report.verdict == case.expected, str(report)
 
 
-@pytest.mark.slow
-def test_torch() -> None:
-    pytest.importorskip("torch", reason="autograd's mistakes need PyTorch")
+SHARES = 8
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_torch(share: int) -> None:
+    torch = pytest.importorskip("torch", reason="autograd's mistakes need PyTorch")
+    torch.set_num_threads(1)  # batches of a few rows: threads only wait for each other
     wrong = []
-    for case in torch_cases():
+    for case in torch_cases()[share::SHARES]:
         report = check(case.candidate, case.loss, **case.settings)
         if report.verdict != case.expected:
             wrong.append((named(case), case.expected, report.verdict))
@@ -225,3 +229,11 @@ def test_a_factor_that_a_baked_in_temperature_hides_is_said() -> None:
     assert "can't be told from it while τ is baked in" in report.findings[0].detail
     report = check(in_numpy.temperature_forgotten_in_backward, "nt_xent", passes_scalar=True)
     assert report.findings[0].detail == "the gradient is multiplied by τ (0.2 on the first probe)"
+
+
+def test_names_that_fit_equally_are_all_said() -> None:
+    # At τ = 1/e the logarithm of the scale is 1: s and s log(1/τ) are the same.
+    report = check(lambda a, b: in_numpy.right(a, b, 1.0), "nt_xent", temperature=float(np.exp(-1)))
+    assert report.verdict == "temperature-missing or log-scale-not-exponentiated"
+    assert len(report.findings) == 2
+    assert "change it to  logit_ik = s_ik/τ" in str(report)

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from refcl.oracle.check import assert_correct
+
 
 @pytest.fixture(scope="session")
 def contrastive_oracle() -> Callable[..., None]:
     """Assert that a contrastive loss is right: ``contrastive_oracle(my_loss, "nt_xent", temperature=0.2)``."""
-    # Imported by the test that asks for it, not by every run of pytest where refcl is installed.
-    from refcl.oracle import assert_correct
-
     return assert_correct
