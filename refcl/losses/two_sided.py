@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from refcl import tiled, validate
-from refcl.backend import Array, arange, constant
+from refcl.backend import Array, arange, constant, namespace
 from refcl.losses.on_embeddings import compare_backward, compare_forward
 from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
 from refcl.pair import Pair
@@ -83,12 +83,11 @@ def nt_xent_forward(
     >>> round(float(loss), 9) == round(float(np.log1p(4 * np.exp(-2.0))), 9)
     True
     """
-    validate.floats("nt_xent", a=(a, "N D"), b=(b, "N D"))
+    xp = validate.floats("nt_xent", a=(a, "N D"), b=(b, "N D"))
     temperature = validate.scalar("nt_xent", "temperature", temperature, like=a, positive=True)
     validate.reduction("nt_xent", reduction)
     validate.setting("nt_xent", "eps", eps, above=0.0)
     n = a.shape[0]
-    xp = validate.floats("nt_xent", a=(a, "N D"))
     z = xp.concat((a, b), axis=0)  # (2N, D)
     _, ignore = check_roles("nt_xent", z, 2 * n, positive=None, ignore=ignore)
     factor = 2.0 if add_views and reduction == "mean" else 1.0
@@ -211,7 +210,7 @@ def clip_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
         return tiled.backward(dvalue, cache)
     compared, temperature, outside, rows, cols, reduced = cache
     dloss = reduce_backward(dvalue, reduced)  # (2, N)
-    xp = validate.floats("clip", dloss=(dloss, "two N"))
+    xp = namespace(dloss)
     ds_cols, dtemperature_cols = softmax_contrastive_backward(dloss[1, :], cols)
     ds_rows, dtemperature_rows = softmax_contrastive_backward(dloss[0, :], rows)
     dimage, dtext = compare_backward(ds_rows + ds_cols.T, compared)
