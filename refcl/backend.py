@@ -19,13 +19,16 @@ class Library(NamedTuple):
     xp: Namespace  # its functions
 
 
+_NUMPY = Library("numpy", np)
+
+
 def library_of(x: Any) -> Library | None:
     """Return the library that an object is an array of, or None where it is no array.
 
     CuPy is looked up among the modules that are already imported: whoever holds a CuPy array has imported it.
     """
     if isinstance(x, np.ndarray):
-        return Library("numpy", np)
+        return _NUMPY
     root = type(x).__module__.partition(".")[0]
     if root == "cupy" and "cupy" in sys.modules:
         return Library("cupy", sys.modules["cupy"])
@@ -44,7 +47,8 @@ def namespace(x: Array) -> Namespace:
 
 def _device(like: Array) -> dict[str, Any]:
     # CuPy's creation functions take no device: they use the current one, where `like` lives.
-    return {} if library_of(like) == ("cupy", sys.modules.get("cupy")) else {"device": like.device}
+    library = library_of(like)
+    return {} if library is not None and library.name == "cupy" else {"device": like.device}
 
 
 def constant(value: Any, *, like: Array) -> Array:
@@ -72,6 +76,12 @@ def ones(shape: tuple[int, ...], *, like: Array) -> Array:
 def zeros(shape: tuple[int, ...], *, like: Array) -> Array:
     """Return zeros of the dtype and device of ``like``."""
     return namespace(like).zeros(shape, dtype=like.dtype, **_device(like))
+
+
+def row_dots(a: Array, b: Array) -> Array:
+    """Return the inner product of each row of one matrix with that of another (N,); CuPy has no ``vecdot`` yet."""
+    xp = namespace(a)
+    return xp.vecdot(a, b) if hasattr(xp, "vecdot") else xp.sum(a * b, axis=-1)
 
 
 def to_host(x: Array) -> Any:

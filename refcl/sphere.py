@@ -6,7 +6,7 @@ Out: embeddings ``z`` (N, D) on the unit sphere, whose inner products are cosine
 
 from typing import NamedTuple
 
-from refcl.backend import Array, constant
+from refcl.backend import Array, constant, row_dots
 from refcl.pair import Pair
 from refcl.validate import floats, setting
 
@@ -55,7 +55,7 @@ def l2_normalize_forward(h: Array, *, eps: float = 1e-12) -> tuple[Array, Normal
     """
     xp = floats("l2_normalize", h=(h, "N D"))
     shortest = constant(setting("l2_normalize", "eps", eps, above=0.0), like=h)
-    norm = xp.sqrt(xp.sum(h * h, axis=1, keepdims=True))  # (N, 1)
+    norm = xp.sqrt(row_dots(h, h))[:, None]  # (N, 1)
     length = xp.maximum(norm, shortest)  # (N, 1)
     z = h / length  # (N, D)
     return z, NormalizeCache(z, length, norm >= shortest)
@@ -67,8 +67,7 @@ def l2_normalize_backward(dz: Array, cache: NormalizeCache) -> Array:
     Moving h along itself does not move z, so the part of dz along z drops out; the rest turns the slower the longer h.
     """
     xp = floats("l2_normalize", dz=(dz, "N D"), z=(cache.z, "N D"))
-    along = xp.sum(cache.z * dz, axis=1, keepdims=True)  # (N, 1)
-    along = xp.where(cache.on_sphere, along, constant(0.0, like=dz))  # (N, 1)
+    along = xp.where(cache.on_sphere, row_dots(cache.z, dz)[:, None], constant(0.0, like=dz))  # (N, 1)
     return (dz - cache.z * along) / cache.length
 
 

@@ -20,18 +20,12 @@ def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
     A shape is a word of letters, ``query=(query, "N D"), key=(key, "M D")``: a letter stands for one number throughout.
     All arrays must come from one library and one device and share one dtype, float32 or float64.
     """
-    libraries = {argument: _library(name, argument, x) for argument, (x, _) in arrays.items()}
-    xp = one_library(libraries.values())
+    xp = one_library([_library(name, argument, x) for argument, (x, _) in arrays.items()])
     sizes: dict[str, tuple[str, int]] = {}
     first, (reference, _) = next(iter(arrays.items()))
     for argument, (x, letters) in arrays.items():
-        if x.dtype != xp.float32 and x.dtype != xp.float64:
-            raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected float32 or float64.{_conversion(x)}")
-        if x.dtype != reference.dtype:
-            raise TypeError(
-                f"{name}: {first} is {dtype_name(reference)} and {argument} is {dtype_name(x)}; "
-                "expected one dtype. Convert one of them first."
-            )
+        if x is reference or x.dtype != reference.dtype:
+            _dtype(name, argument, x, first, reference, xp)
         if x.device != reference.device:
             raise TypeError(
                 f"{name}: {first} is on device {reference.device} and {argument} on {x.device}; move one of them first."
@@ -42,11 +36,12 @@ def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
 
 def one_library(libraries: Any) -> Namespace:
     """Return the namespace of libraries that must all be one."""
-    names = sorted({library.name for library in libraries})
-    if len(names) > 1:
+    library, *others = libraries
+    if any(other.name != library.name for other in others):
+        names = sorted({library.name, *(other.name for other in others)})
         move = "; move one with cupy.asarray(...) or cupy.asnumpy(...)." if "cupy" in names else "; convert one first."
         raise TypeError(f"expected arrays from one library, got {' and '.join(names)}{move}")
-    return next(iter(libraries)).xp
+    return library.xp
 
 
 def companion(name: str, argument: str, x: Any, *, kind: str, shape: tuple[int, ...], like: Array) -> Array:
@@ -149,6 +144,16 @@ def _library(name: str, argument: str, x: Any) -> Library:
             f"Convert it with {convert} first."
         )
     return library
+
+
+def _dtype(name: str, argument: str, x: Array, first: str, reference: Array, xp: Namespace) -> None:
+    if x.dtype != xp.float32 and x.dtype != xp.float64:
+        raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected float32 or float64.{_conversion(x)}")
+    if x.dtype != reference.dtype:
+        raise TypeError(
+            f"{name}: {first} is {dtype_name(reference)} and {argument} is {dtype_name(x)}; "
+            "expected one dtype. Convert one of them first."
+        )
 
 
 def _conversion(x: Array) -> str:

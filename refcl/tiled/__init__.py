@@ -207,8 +207,11 @@ def _onto_sphere(h: Array, normalize: bool, eps: float) -> tuple[Array, Normaliz
 
 
 def _off_sphere(dz: Array, cache: NormalizeCache | None) -> Array:
-    """Turn dz into dh in place, some rows at a time."""
-    if cache is not None:
-        for rows in layout.spans(0, dz.shape[0], 4096):
-            dz[rows] = l2_normalize_backward(dz[rows], NormalizeCache(*(part[rows] for part in cache)))
+    """Turn dz into dh, some rows at a time where they are many."""
+    if cache is None:
+        return dz
+    if dz.shape[0] <= layout.SPHERE_ROWS:
+        return l2_normalize_backward(dz, cache)
+    for rows in layout.spans(0, dz.shape[0], layout.SPHERE_ROWS):
+        dz[rows] = l2_normalize_backward(dz[rows], NormalizeCache(*(part[rows] for part in cache)))
     return dz

@@ -13,10 +13,10 @@ Where S is symmetric, a tile above the diagonal serves the rows on both its side
 
 from typing import NamedTuple
 
-from refcl.backend import Array, Namespace, namespace
+from refcl.backend import Array, Namespace, namespace, row_dots
 from refcl.penalty import softplus_backward
 from refcl.tiled import layout
-from refcl.tiled.one_way import band, charge, dots
+from refcl.tiled.one_way import band, charge
 from refcl.tiled.workers import crew, scratch, together
 
 
@@ -53,7 +53,7 @@ def softmax_tiles(
         task = _task(xp, z, other, temperature, shift, tile)
         deal = [(task, w, workers) for w in range(workers)]
         totals = _sum(task, together(_totals, deal))
-        s_pos = dots(xp, task.scaled, xp.roll(other, -shift, axis=0))  # (N,) over τ
+        s_pos = row_dots(task.scaled, xp.roll(other, -shift, axis=0))  # (N,) over τ
         rows = charge(xp, totals[0], s_pos)
         cols = rows if task.symmetric else charge(xp, totals[1], s_pos)
         losses = (rows[0], cols[0])
@@ -66,7 +66,7 @@ def softmax_tiles(
         dz, dother = _sum(task, together(_gradients, [(*share, *weights) for share in deal]))
     # ⟨z, dz⟩ = Σ_ik G_ik s_ik counts each anchor's Σ_k ds_k s_k once, and twice where a row is also a column.
     times = 2 if task.symmetric else 1
-    return losses, (dz, dother, xp.asarray(-xp.sum(dots(xp, z, dz)) / (times * temperature)))
+    return losses, (dz, dother, xp.asarray(-xp.sum(row_dots(z, dz)) / (times * temperature)))
 
 
 def _task(xp: Namespace, z: Array, other: Array, temperature: Array, shift: int, tile: int | None) -> Task:

@@ -12,11 +12,13 @@ from refcl.pair import Both
 
 SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
 ROOMS_FROM = 1 << 20  # from which the dense rooms no longer work in the cores' caches
-ROWS = 256  # a strip's rows: enough for its last product to be worth adding to the sum of all strips
-COLUMNS = 512  # a tile's columns: product, exponential and pooling happen while the tile is in the core's own cache
+ROWS = 512  # a strip's rows: enough for its last product to be worth adding to the sum of all strips
+COLUMNS = 1024  # a tile's columns: product, exponential and pooling happen while the tile is in a near cache
+SIDE = 512  # of a square tile, where two passes share its work between the rows on both its sides
 STRIP_BYTES = 1 << 26  # of all workers' strips together: 64 MiB
 KEPT_BYTES = 1 << 26  # two-sided losses keep their tiles for the second pass where all of them fit
 DEVICE_BYTES = 1 << 28  # of the one strip on a GPU: long kernels keep it busy
+SPHERE_ROWS = 4096  # that go through the sphere's backward at once
 ROOM_ENTRIES = 1 << 19  # of a strip that the dense rooms walk, with a dozen arrays of its size
 
 
@@ -66,11 +68,8 @@ def tile_columns(like: Array, candidates: int) -> int:
 def tile_side(tile: int | None, like: Array) -> int:
     """Return the side of a square tile of similarities of all rows to all rows."""
     anchors = like.shape[0]
-    if tile is None:
-        if on_host(like):
-            tile = min(COLUMNS, max(128, anchors // 4))  # several for each worker
-        else:
-            tile = math.isqrt(DEVICE_BYTES // like.dtype.itemsize)
+    if tile is None:  # on the host several for each worker
+        tile = min(SIDE, max(256, anchors // 4)) if on_host(like) else math.isqrt(DEVICE_BYTES // like.dtype.itemsize)
     return int(max(1, min(tile, anchors)))
 
 

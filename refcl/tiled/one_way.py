@@ -11,7 +11,7 @@ Out: the loss (N,) and, where asked for, dz, dother and dτ. A strip (rows, M) i
 import itertools
 from typing import NamedTuple
 
-from refcl.backend import Array, Namespace, arange, namespace
+from refcl.backend import Array, Namespace, namespace, row_dots
 from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
 from refcl.tiled import layout
 from refcl.tiled.workers import crew, scratch, together
@@ -21,7 +21,7 @@ class Task(NamedTuple):
     z: Array  # (N, D)
     other: Array  # (M, D)
     temperature: Array  # ()
-    positive: Array  # (N,)
+    positive: Array | None  # (N,) None where it is the candidate of the anchor's own number
     ignore: Array | None  # (N, M)
     alone: bool  # whether candidate i is anchor i itself, and left out
     shifted: bool  # whether each row's maximum is taken out before the exponential
@@ -53,7 +53,7 @@ def softmax_strips(
             z,
             other,
             temperature,
-            arange(n, like=z) if positive is None else positive,
+            positive,
             ignore,
             alone,
             not (unit and layout.needs_no_shift(z, temperature)),
@@ -79,7 +79,10 @@ class Strip(NamedTuple):
     scaled: Array  # (rows, D) z/τ
     partner: Array  # (rows, D) z'_p
     tiles: list[tuple[slice, Array]]  # which candidates, and (rows, columns) of scratch
-    positives: list[tuple[Array, Array]]  # of each tile: rows and columns of the positives in it
+    positives: list[tuple[Array, Array] | None]  # of each tile: rows and columns of the positives in it
+    total: Array  # (rows,) Z⁻ over the exponential of what was taken out, once pooled
+    pooled: Array  # (rows, D) E z', once pooled
+    weighted: Array  # (rows, D) scratch
 
 
 def _strips(task: Task, first: int, last: int) -> Array:
@@ -87,28 +90,38 @@ def _strips(task: Task, first: int, last: int) -> Array:
     xp = namespace(task.z)
     m, d = task.other.shape
     cuts = layout.spans(0, m, task.columns)
-    strip_memory = scratch("strip", (len(cuts), task.rows, task.columns), task.z)
-    product = scratch("product", (max(task.rows, task.columns), d), task.z)
-    dother = None if task.dloss is None else xp.zeros_like(task.other)
-    for anchors in layout.spans(first, last, task.rows):
-        height = anchors.stop - anchors.start
-        tiles = [(cut, tile[:height, : cut.stop - cut.start]) for cut, tile in zip(cuts, strip_memory, strict=True)]
-        positives = _by_tile(xp, task.positive[anchors], task.columns, len(cuts))
-        partner = task.other[task.positive[anchors]]
-        strip = Strip(anchors, task.z[anchors] / task.temperature, partner, tiles, positives)
-        top, total, pooled = _pool(xp, task, strip, product)
-        share = _charge(xp, task, strip, top, total)
+    rows = min(task.rows, last - first)
+    tiles = scratch("tiles", (len(cuts), rows, task.columns), task.z)
+    wide = scratch("wide", (3, rows, d), task.z)
+    product = scratch("product", (max(rows, task.columns), d), task.z)
+    one = xp.ones(task.columns, dtype=task.z.dtype)
+    dother = None if task.dloss is None else xp.empty_like(task.other)
+    for anchors in layout.spans(first, last, rows):
+        strip = _start(xp, task, anchors, cuts, tiles, wide)
+        top = _pool(xp, task, strip, one, product)
+        share = _charge(xp, task, strip, top)
         if share is not None:
-            _give(xp, task, strip, share, total, pooled, product, dother)
+            _give(xp, task, strip, share, dother, product, afresh=anchors.start == first)
     return dother
 
 
-def _pool(xp: Namespace, task: Task, strip: Strip, product: Array) -> tuple[Array | None, Array, Array]:
-    """Turn the strip into E; returns what was taken out of s/τ (rows,), Z⁻ over its exponential, and E z' (rows, D)."""
-    height, d = strip.scaled.shape
-    one = xp.ones(task.columns, dtype=task.z.dtype)
+def _start(xp: Namespace, task: Task, anchors: slice, cuts: list[slice], memory: Array, wide: Array) -> Strip:
+    height = anchors.stop - anchors.start
+    tiles = [(cut, tile[:height, : cut.stop - cut.start]) for cut, tile in zip(cuts, memory, strict=True)]
+    scaled, pooled, weighted = (part[:height] for part in wide)
+    xp.divide(task.z[anchors], task.temperature, out=scaled)
+    if task.positive is None:
+        partner = task.other[anchors]
+        positives = [band(xp, anchors, cut, 0) for cut in cuts]
+    else:
+        partner = task.other[task.positive[anchors]]
+        positives = _by_tile(xp, task.positive[anchors], task.columns, len(cuts))
     total = xp.zeros(height, dtype=task.z.dtype)
-    pooled = xp.zeros((height, d), dtype=task.z.dtype)
+    return Strip(anchors, scaled, partner, tiles, positives, total, pooled, weighted)
+
+
+def _pool(xp: Namespace, task: Task, strip: Strip, one: Array, product: Array) -> Array | None:
+    """Turn the strip into E, and write Z⁻ and E z'; returns what was taken out of s/τ (rows,), if anything was."""
     top = None
     if task.shifted:
         for c in range(len(strip.tiles)):
@@ -121,17 +134,19 @@ def _pool(xp: Namespace, task: Task, strip: Strip, product: Array) -> tuple[Arra
         else:
             tile -= top[:, None]
         xp.exp(tile, out=tile)
+        total = strip.total
         total += tile @ one[: tile.shape[1]]
         if task.dloss is not None:
-            pooled += xp.matmul(tile, task.other[cut], out=product[:height])
-    return top, total, pooled
+            gather(xp, tile, task.other[cut], strip.pooled, product, afresh=c == 0)
+    return top
 
 
 def _compare(xp: Namespace, task: Task, strip: Strip, c: int) -> None:
     """Write s/τ into a tile, and −inf where a candidate is no negative."""
     cut, tile = strip.tiles[c]
     xp.matmul(strip.scaled, task.other[cut].T, out=tile)
-    tile[strip.positives[c]] = -xp.inf
+    if strip.positives[c] is not None:
+        tile[strip.positives[c]] = -xp.inf
     if task.ignore is not None:
         xp.copyto(tile, -xp.inf, where=task.ignore[strip.anchors, cut])
     itself = band(xp, strip.anchors, cut, 0) if task.alone else None
@@ -139,10 +154,10 @@ def _compare(xp: Namespace, task: Task, strip: Strip, c: int) -> None:
         tile[itself] = -xp.inf
 
 
-def _charge(xp: Namespace, task: Task, strip: Strip, top: Array | None, total: Array) -> Array | None:
+def _charge(xp: Namespace, task: Task, strip: Strip, top: Array | None) -> Array | None:
     """Write the loss; returns σ/τ times what the loss is worth (rows,), where a gradient is wanted."""
-    s_pos = dots(xp, strip.scaled, strip.partner)  # (rows,) over τ
-    task.loss[strip.anchors], slope = charge(xp, total, s_pos if top is None else s_pos - top)
+    s_pos = row_dots(strip.scaled, strip.partner)  # (rows,) over τ
+    task.loss[strip.anchors], slope = charge(xp, strip.total, s_pos if top is None else s_pos - top)
     if task.dloss is None:
         return None
     return softplus_backward(task.dloss[strip.anchors], slope) / task.temperature
@@ -154,36 +169,36 @@ def charge(xp: Namespace, total: Array, s_pos: Array) -> tuple[Array, SoftplusCa
     The walk's own penalty: where the positive dominates, gap → −∞ and both loss and slope are exp(gap).
     """
     empty = total == 0
-    total[...] = xp.where(empty, xp.ones_like(total), total)
-    return softplus_forward(xp.where(empty, xp.full_like(total, -xp.inf), xp.log(total) - s_pos))
+    total[empty] = 1
+    gap = xp.log(total)
+    gap -= s_pos
+    gap[empty] = -xp.inf
+    return softplus_forward(gap)
 
 
 def _give(
-    xp: Namespace,
-    task: Task,
-    strip: Strip,
-    share: Array,
-    total: Array,
-    pooled: Array,
-    product: Array,
-    dother: Array,
+    xp: Namespace, task: Task, strip: Strip, share: Array, dother: Array, product: Array, *, afresh: bool
 ) -> None:
-    """Write the anchors' gradients, and add what their candidates receive to dother."""
-    z = task.z[strip.anchors]
-    pull = pooled  # (rows, D) E z'/Z⁻ − z'_p, in place
+    """Write the anchors' gradients, and give dother what their candidates receive."""
+    z, total = task.z[strip.anchors], strip.total
+    pull = strip.pooled  # (rows, D) E z'/Z⁻ − z'_p, in place
     pull /= total[:, None]
     pull -= strip.partner
     xp.multiply(share[:, None], pull, out=task.dz[strip.anchors])
-    task.slope[strip.anchors] = share * dots(xp, z, pull)
-    weighted = (share / total)[:, None] * z  # (rows, D)
-    for (cut, tile), (row, column) in zip(strip.tiles, strip.positives, strict=True):
-        tile[row, column] = -total[row]  # the positive is pulled by as much as all negatives are pushed
-        dother[cut] += xp.matmul(tile.T, weighted, out=product[: tile.shape[1]])
+    task.slope[strip.anchors] = share * row_dots(z, pull)
+    weighted = xp.multiply((share / total)[:, None], z, out=strip.weighted)
+    for (cut, tile), positives in zip(strip.tiles, strip.positives, strict=True):
+        if positives is not None:
+            tile[positives] = -total[positives[0]]  # the positive is pulled by as much as all negatives are pushed
+        gather(xp, tile.T, weighted, dother[cut], product, afresh=afresh)
 
 
-def dots(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return the inner product of each row of one with that of the other."""
-    return xp.einsum("nd,nd->n", a, b)
+def gather(xp: Namespace, weight: Array, rows: Array, total: Array, product: Array, *, afresh: bool) -> None:
+    """Add ``weight @ rows`` to a total, or write it there where it is the first part."""
+    if afresh:
+        xp.matmul(weight, rows, out=total)
+    else:
+        total += xp.matmul(weight, rows, out=product[: weight.shape[0]])
 
 
 def band(xp: Namespace, rows: slice, columns: slice, offset: int) -> tuple[Array, Array] | None:
@@ -195,7 +210,7 @@ def band(xp: Namespace, rows: slice, columns: slice, offset: int) -> tuple[Array
     return i - rows.start, i + (offset - columns.start)
 
 
-def _by_tile(xp: Namespace, column: Array, columns: int, tiles: int) -> list[tuple[Array, Array]]:
+def _by_tile(xp: Namespace, column: Array, columns: int, tiles: int) -> list[tuple[Array, Array] | None]:
     """Return rows and columns of the entries (i, column_i) of a strip, tile by tile."""
     if tiles == 1:
         return [(xp.arange(column.shape[0]), column)]

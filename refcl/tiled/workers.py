@@ -13,11 +13,15 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
-from refcl.backend import Array, library_of, namespace
+import numpy as np
+
+from refcl.backend import Array, namespace
+from refcl.tiled.layout import on_host
 
 MOST = 8  # each worker holds a partial gradient of all candidates
 KEPT_BYTES = 1 << 22  # of each role's memory in each thread
-ENTRIES_FOR_TWO = 1 << 15  # fewer similarities than this are sooner done than handed over
+TAUGHT_BYTES = 1 << 24  # the most that glibc would learn from is 32 MiB
+ENTRIES_FOR_TWO = 1 << 19  # fewer similarities than this are sooner done by one, whose BLAS keeps its threads
 
 Result = TypeVar("Result")
 
@@ -26,10 +30,15 @@ Result = TypeVar("Result")
 def crew(like: Array, entries: int) -> Iterator[int]:
     """Say how many workers there are for so many similarities; where several, BLAS has one thread until they are done.
 
+    A single worker leaves BLAS its threads.
+
     On a GPU there is one: the device is the crew.
     """
-    library = library_of(like)
-    if library is None or library.name != "numpy" or entries < ENTRIES_FOR_TWO:
+    if not on_host(like):
+        yield 1
+        return
+    _keep_pages()
+    if entries < ENTRIES_FOR_TWO:
         yield 1
         return
     with _one_blas_thread() as threads:
@@ -57,17 +66,33 @@ def scratch(role: str, shape: tuple[int, ...], like: Array) -> Array:
     """
     xp = namespace(like)
     size = math.prod(shape)
-    if library_of(like) != ("numpy", xp) or size * like.dtype.itemsize > KEPT_BYTES:
+    if not on_host(like) or size * like.dtype.itemsize > KEPT_BYTES:
         return xp.empty(shape, dtype=like.dtype)
-    name = f"{role} {like.dtype}"
-    kept = getattr(_kept, name, None)
+    kept = _kept.arrays.get((role, like.dtype))
     if kept is None or kept.size < size:
-        kept = xp.empty(size, dtype=like.dtype)
-        setattr(_kept, name, kept)
+        kept = _kept.arrays[role, like.dtype] = xp.empty(size, dtype=like.dtype)
     return kept[:size].reshape(shape)
 
 
-_kept = threading.local()
+@cache
+def _keep_pages() -> None:
+    """Teach malloc, once a process, to keep what is freed for what is allocated next.
+
+    glibc gives freed memory back to the system above a limit that is twice the largest array freed so far. Before it
+    has seen a large one, the arrays of a small call are given back after it and faulted in again at the next: a third
+    of the time at N = 512. This one is never written to, so it takes no memory; elsewhere it does nothing.
+    """
+    np.empty(TAUGHT_BYTES, dtype=np.uint8)
+
+
+class _Kept(threading.local):
+    """This thread's memory by role and dtype."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[tuple[str, Any], Array] = {}
+
+
+_kept = _Kept()
 
 
 class _Held:
