@@ -21,16 +21,23 @@ def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
     All arrays must come from one library and one device and share one dtype, float32 or float64.
     """
     xp = one_library([_library(name, argument, x) for argument, (x, _) in arrays.items()])
-    sizes: dict[str, tuple[str, int]] = {}
     first, (reference, _) = next(iter(arrays.items()))
+    sizes: dict[str, tuple[str, int]] = {}
     for argument, (x, letters) in arrays.items():
-        if x is reference or x.dtype != reference.dtype:
-            _dtype(name, argument, x, first, reference, xp)
-        if x.device != reference.device:
+        if x is reference:
+            _floating(name, argument, x, xp)
+        elif x.dtype != reference.dtype:
+            _floating(name, argument, x, xp)
+            raise TypeError(
+                f"{name}: {first} is {dtype_name(reference)} and {argument} is {dtype_name(x)}; "
+                "expected one dtype. Convert one of them first."
+            )
+        elif x.device != reference.device:
             raise TypeError(
                 f"{name}: {first} is on device {reference.device} and {argument} on {x.device}; move one of them first."
             )
-        _shape(name, argument, x, letters, sizes, arrays)
+        if letters != "...":
+            _shape(name, argument, x, letters.split(), sizes, arrays)
     return xp
 
 
@@ -146,14 +153,9 @@ def _library(name: str, argument: str, x: Any) -> Library:
     return library
 
 
-def _dtype(name: str, argument: str, x: Array, first: str, reference: Array, xp: Namespace) -> None:
+def _floating(name: str, argument: str, x: Array, xp: Namespace) -> None:
     if x.dtype != xp.float32 and x.dtype != xp.float64:
         raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected float32 or float64.{_conversion(x)}")
-    if x.dtype != reference.dtype:
-        raise TypeError(
-            f"{name}: {first} is {dtype_name(reference)} and {argument} is {dtype_name(x)}; "
-            "expected one dtype. Convert one of them first."
-        )
 
 
 def _conversion(x: Array) -> str:
@@ -168,13 +170,10 @@ def _shape(
     name: str,
     argument: str,
     x: Array,
-    letters: str,
+    expected: list[str],
     sizes: dict[str, tuple[str, int]],
     arrays: dict[str, tuple[Any, str]],
 ) -> None:
-    if letters == "...":
-        return
-    expected = letters.split()
     if x.ndim != len(expected):
         raise ValueError(
             f"{name}: {argument} must have shape ({', '.join(expected)}{',' if len(expected) == 1 else ''}); "
