@@ -77,6 +77,19 @@ def test_small_integers_and_images_are_data_too(tmp_path: Path) -> None:
     assert data.training.x.shape == (28, 10)
 
 
+def test_colours_are_three_numbers_a_pixel(tmp_path: Path) -> None:
+    x = RNG.integers(0, 256, size=(40, 2, 5, 3)).astype(np.uint8)
+    data = load(save(tmp_path / "own.npz", X=x, y=CLASSES))
+    assert data.image == (2, 5, 3)
+    assert data.training.x.shape == (28, 30)
+    assert np.unique((data.training.x - data.blank) / x.max()).size <= 256  # one mean and deviation for all channels
+
+
+def test_an_empty_pixel_is_blank_to_the_last_bit() -> None:
+    digits = load()
+    assert np.mean(digits.training.x == digits.blank) > 0.4
+
+
 @pytest.mark.parametrize("counts", [(10, 10), (7, 9, 30), (11, 13, 17, 19)])
 def test_a_split_is_disjoint_complete_fixed_and_fair(counts: tuple[int, ...]) -> None:
     y = np.repeat(np.arange(len(counts)), counts)
@@ -105,6 +118,7 @@ def test_the_fingerprint_tells_data_apart(tmp_path: Path) -> None:
         ({"X": FEATURES.astype(complex), "y": CLASSES}, "expected real numbers"),
         ({"X": FEATURES.astype(str), "y": CLASSES}, "expected real numbers"),
         ({"X": FEATURES.ravel(), "y": CLASSES}, r"shape \(120,\); expected \(N, features\)"),
+        ({"X": np.ones((40, 2, 2, 4)), "y": CLASSES}, r"shape \(40, 2, 2, 4\); expected .* or \(N, height, width, 3\)"),
         ({"X": FEATURES + HOLE, "y": CLASSES}, "NaN or infinity"),
         ({"X": np.where(np.isnan(HOLE), np.inf, FEATURES), "y": CLASSES}, "NaN or infinity"),
         ({"X": FEATURES, "y": CLASSES[1:]}, r"y has shape \(39,\)"),

@@ -78,3 +78,14 @@ def test_views_are_the_same_in_every_library(backend: Backend) -> None:
     assert backend.owns(out)
     assert out.dtype == x.dtype
     np.testing.assert_allclose(backend.host(out), changed(Strength()), rtol=1e-6, atol=1e-6)
+
+
+def test_the_channels_of_a_pixel_move_together() -> None:
+    pictures = np.random.default_rng(0).standard_normal((50, 3, 4, 3)).astype(np.float32)
+    strength = STILL._replace(shift=1)
+    rng = np.random.default_rng(1)
+    together = view(pictures.reshape(50, -1), rng, image=(3, 4, 3), blank=BLANK, strength=strength)
+    for channel in range(3):
+        alone = pictures[..., channel].reshape(50, -1)
+        moved_alone = view(alone, np.random.default_rng(1), image=IMAGE, blank=BLANK, strength=strength)
+        np.testing.assert_array_equal(together.reshape(50, 12, 3)[..., channel], moved_alone)

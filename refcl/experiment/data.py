@@ -19,6 +19,7 @@ from refcl.experiment.seeding import generator
 
 LABELS_PER_CLASS = 5  # the few-label probe needs so many training samples of each class
 TRAINING_SHARE = 0.7
+COLOURS = 3  # red, green and blue
 SPLIT_SEED = 0  # of the data, not of a run: every run of every study sees the same two parts
 
 
@@ -33,7 +34,7 @@ class Data(NamedTuple):
     fingerprint: str  # of X and y: whether two studies saw the same numbers
     training: Part
     held_out: Part
-    image: tuple[int, int] | None  # height and width where a sample is an image, F = height * width
+    image: tuple[int, ...] | None  # (height, width) where a sample is an image, (height, width, 3) where it has colours
     blank: float  # the value of an empty pixel; of a missing feature where samples are no images
 
 
@@ -43,7 +44,8 @@ def load(path: str | Path | None = None) -> Data:
     Parameters
     ----------
     path : str or pathlib.Path, optional
-        An ``.npz`` with ``X`` (N, F) or (N, H, W) and integer ``y`` (N,); None is the digits of the package.
+        An ``.npz`` with ``X`` (N, F), (N, H, W) or (N, H, W, 3), and integer ``y`` (N,); None is the digits of the
+        package.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def load(path: str | Path | None = None) -> Data:
             f"{name}: a class has {fewest} training samples; expected at least {LABELS_PER_CLASS}. "
             "Leave the class out or add samples."
         )
-    image = (x.shape[1], x.shape[2]) if x.ndim == 3 else None
+    image = x.shape[1:] if x.ndim > 2 else None
     mean, deviation = _standardisation(x[training], image is not None)
     standardised = ((x - mean) / deviation).reshape(x.shape[0], -1).astype(np.float32)
     return Data(
@@ -89,7 +91,8 @@ def load(path: str | Path | None = None) -> Data:
         training=Part(standardised[training], y[training]),
         held_out=Part(standardised[held_out], y[held_out]),
         image=image,
-        blank=float(-mean / deviation) if image is not None else 0.0,
+        # rounded as the samples are: an empty pixel equals it
+        blank=float(np.float32(-mean / deviation)) if image is not None else 0.0,
     )
 
 
@@ -151,8 +154,11 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
 def _checked_samples(x: NDArray[Any], name: str) -> NDArray[np.float64]:
     if x.dtype.kind not in "biuf":
         raise StudyError(f"{name}: X is {x.dtype}; expected real numbers.")
-    if x.ndim not in (2, 3) or 0 in x.shape:
-        raise StudyError(f"{name}: X has shape {x.shape}; expected (N, features) or (N, height, width).")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape or (x.ndim == 4 and x.shape[3] != COLOURS):
+        raise StudyError(
+            f"{name}: X has shape {x.shape}; expected (N, features), (N, height, width) or "
+            f"(N, height, width, {COLOURS})."
+        )
     numbers = x.astype(np.float64)
     if not np.all(np.isfinite(numbers)):
         raise StudyError(f"{name}: X holds NaN or infinity; leave those samples out or fill them in.")

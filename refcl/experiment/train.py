@@ -114,26 +114,71 @@ def train(data: Data, run: Run, settings: Settings, send: Send, tick: Callable[[
         Depends on the arguments only: the same bits every time, on one machine with one set of versions.
     """
     x = send(data.training.x)
+    model = start_model(run.seed, x.shape[1], settings, send)
+    changes = generator(run.seed, "views")
+
+    def gradients(
+        params: Params, carried: tuple[tuple[Statistics, ...], Memory], sample: Array, index: np.ndarray
+    ) -> tuple[Params, tuple[tuple[Statistics, ...], Memory]]:
+        running, memory = carried
+
+        def another_view() -> Array:
+            return view(sample, changes, image=data.image, blank=data.blank, strength=settings.views)
+
+        grads, running, memory = _gradients(run, Model(params, running), memory, another_view, index)
+        return grads, (running, memory)
+
+    memory = _start_memory(run, settings, x.shape[0], model)
+    params, (running, _) = descend(x, model.params, (model.running, memory), gradients, run.seed, settings, tick)
+    return Model(params, running)
+
+
+def descend(
+    x: Array,
+    params: optim.Tree,
+    carried: Any,
+    gradients: Callable[[Any, Any, Array, np.ndarray], tuple[Any, Any]],
+    seed: int,
+    settings: Settings,
+    tick: Callable[[int], None],
+) -> tuple[Any, Any]:
+    """Go down the gradients of one batch after the other.
+
+    Parameters
+    ----------
+    x : (N, F) array
+        The training samples.
+    params : nested tuple of arrays
+        Where to start.
+    carried : object
+        What goes from batch to batch beside the parameters.
+    gradients : callable
+        ``gradients(params, carried, sample, index)``, with the samples of a batch and their numbers, NumPy, returns the
+        gradients, nested like the parameters, and what is carried to the next batch.
+    seed : int
+        Of the run, for the order of the samples.
+    settings : Settings
+        Read here: epochs, batch and what the optimiser needs.
+    tick : callable
+        Called with the number of finished epochs after each.
+
+    Returns
+    -------
+    params, carried
+        After the last batch.
+    """
     xp = namespace(x)
-    size, features = x.shape
-    model = start_model(run.seed, features, settings, send)
-    memory = _start_memory(run, settings, size, model)
     start, step = (optim.start_adam, optim.adam) if settings.optimizer == "adam" else (optim.start_sgd, optim.sgd)
-    state: Any = start(model.params)
-    order, changes = generator(run.seed, "order"), generator(run.seed, "views")
+    state: Any = start(params)
+    order = generator(seed, "order")
     for epoch in range(settings.epochs):
         rate = optim.step_schedule(settings.learning_rate, epoch, settings.epochs)
-        for index in _batches(order, size, settings.batch):
+        for index in _batches(order, x.shape[0], settings.batch):
             sample = xp.take(x, integers(index, like=x), axis=0)
-
-            def another_view(sample: Array = sample) -> Array:
-                return view(sample, changes, image=data.image, blank=data.blank, strength=settings.views)
-
-            grads, running, memory = _gradients(run, model, memory, another_view, index)
-            params, state = step(model.params, grads, state, rate=rate, weight_decay=settings.weight_decay)
-            model = Model(params, running)
+            grads, carried = gradients(params, carried, sample, index)
+            params, state = step(params, grads, state, rate=rate, weight_decay=settings.weight_decay)
         tick(epoch + 1)
-    return model
+    return params, carried
 
 
 def _gradients(

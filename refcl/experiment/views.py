@@ -25,7 +25,7 @@ def view(
     x: Array,
     rng: np.random.Generator,
     *,
-    image: tuple[int, int] | None,
+    image: tuple[int, ...] | None,
     blank: float,
     strength: Strength = Strength(),  # noqa: B008 - a NamedTuple: immutable
 ) -> Array:
@@ -37,8 +37,9 @@ def view(
         Standardised samples, of NumPy, CuPy or the array API standard.
     rng : numpy.random.Generator
         Where the numbers come from; it moves on.
-    image : tuple of two int, or None
-        Height and width where a sample is an image, row by row. Only images are shifted and change brightness.
+    image : tuple of two or three int, or None
+        Height and width where a sample is an image, row by row, and how many numbers a pixel has where it is more than
+        one. Only images are shifted and change brightness.
     blank : float
         What moves in from outside, what a dropped pixel becomes, and what brightness is measured from.
     strength : Strength
@@ -71,14 +72,16 @@ def view(
     return xp.where(constant(kept, like=x) > 0, x, empty)
 
 
-def _shifted(x: Array, rng: np.random.Generator, image: tuple[int, int], empty: Array, most: int) -> Array:
-    # A shift is a gather: each pixel's source is a column of x, or the extra column at the end where it is outside.
-    height, width = image
+def _shifted(x: Array, rng: np.random.Generator, image: tuple[int, ...], empty: Array, most: int) -> Array:
+    # A shift is a gather: each pixel's source is a pixel of x, or the extra one at the end where it is outside.
+    height, width = image[:2]
+    channels = x.shape[1] // (height * width)
     down, right = rng.integers(-most, most + 1, size=(2, x.shape[0], 1, 1))  # (N, 1, 1) each
     row = np.arange(height)[:, None] - down  # (N, H, 1)
     column = np.arange(width)[None, :] - right  # (N, 1, W)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)  # (N, H, W)
-    source = np.where(inside, row * width + column, height * width).reshape(x.shape)  # (N, F)
+    pixel = np.where(inside, row * width + column, height * width)  # (N, H, W)
+    source = (pixel[..., None] * channels + np.arange(channels)).reshape(x.shape)  # (N, F)
     xp = namespace(x)
-    extended = xp.concat([x, xp.broadcast_to(empty, (x.shape[0], 1))], axis=1)  # (N, F + 1)
+    extended = xp.concat([x, xp.broadcast_to(empty, (x.shape[0], channels))], axis=1)  # (N, F + channels)
     return xp.take_along_axis(extended, integers(source, like=x), axis=1)
