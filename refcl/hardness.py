@@ -4,11 +4,10 @@ In:  similarities ``s`` (N, M) and a temperature, or the gradient ``ds`` of any 
 Out: how one anchor shares its push among its negatives, how peaked that is, and what the loss tends to at either end.
 """
 
-import math
 from typing import Any, NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, Namespace, arange, constant, to_host
+from refcl.backend import Array, Namespace, arange, constant, namespace, to_host
 from refcl.pairing import PairingCache, check_roles, pairing_forward
 from refcl.pooling import hardest_negatives, maximum_forward, soft_maximum_forward
 
@@ -113,10 +112,14 @@ def penalty_entropy(
     >>> penalty_entropy(np.array([[0.8, 0.5, 0.1, -0.3, 0.7]]), 0.2)
     array([0.74053326])
     """
-    xp, temperature, r, below = _share("penalty_entropy", s, temperature, positive, ignore, hardest)
-    zero, one = constant(0.0, like=s), constant(1.0, like=s)
+    return _entropy(_share("penalty_entropy", s, temperature, positive, ignore, hardest))
+
+
+def _entropy(shared: "_Share") -> Array:
+    xp, temperature, r, below = shared
+    zero, one = constant(0.0, like=r), constant(1.0, like=r)
     largest = xp.max(r, axis=1)  # (N,)
-    is_largest = arange(r.shape[1], like=s) == xp.argmax(r, axis=1)[:, None]  # (N, M) one of them where they tie
+    is_largest = arange(r.shape[1], like=r) == xp.argmax(r, axis=1)[:, None]  # (N, M) one of them where they tie
     others = xp.sum(xp.where(is_largest, zero, r), axis=1)  # (N,)
     surprise = xp.where(largest < 0.5, -xp.log(xp.where(largest > 0, largest, one)), -xp.log1p(-others))
     return surprise + xp.sum(r * below, axis=1) / temperature
@@ -158,7 +161,11 @@ def entropy_slope(
     >>> entropy_slope(np.array([[0.8, 0.5, 0.1, -0.3, 0.7]]), 0.2)
     array([2.70752866])
     """
-    xp, temperature, r, below = _share("entropy_slope", s, temperature, positive, ignore, hardest)
+    return _slope(_share("entropy_slope", s, temperature, positive, ignore, hardest))
+
+
+def _slope(shared: "_Share") -> Array:
+    xp, temperature, r, below = shared
     mean = xp.sum(r * below, axis=1, keepdims=True)  # (N, 1)
     variance = xp.sum(r * (below - mean) ** 2, axis=1)  # (N,)
     return variance / temperature**3
@@ -192,7 +199,8 @@ def temperature_for_entropy(
 
     Notes
     -----
-    H grows strictly with τ, so there is one solution: Brent's method on log τ (`scipy.optimize.brentq`).
+    H grows strictly with τ, so there is one solution: Newton's method on log τ, all rows at once, and bisection where a
+    step would leave the bracket.
 
     Examples
     --------
@@ -201,39 +209,54 @@ def temperature_for_entropy(
     >>> temperature_for_entropy(np.array([[0.8, 0.5, 0.1, -0.3, 0.7]]), 0.7405332574).round(6)
     array([0.2])
     """
-    from scipy.optimize import brentq
-
     _check("temperature_for_entropy", s, positive, ignore)
     entropy = validate.setting("temperature_for_entropy", "entropy", entropy, above=0.0)
     (_, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    temperatures = []
-    for row, (similarities, negatives) in enumerate(zip(to_host(s_neg), to_host(pairing.negatives), strict=True)):
-        # One row of its negatives, in float64, behind a positive that plays no part.
-        candidates = similarities[negatives].astype("float64")
-        anchor = candidates[:1].tolist() + candidates.tolist()
-        spread = float(candidates.max() - candidates.min()) if candidates.size else 0.0
-        ties = int((candidates == candidates.max()).sum()) if candidates.size else 0
-        if not (spread > 0.0 and math.log(ties) < entropy < math.log(candidates.size)):
-            raise ValueError(
-                f"temperature_for_entropy: entropy must lie between log {ties} and log {candidates.size} "
-                f"for row {row}, its nearest and all its negatives; got {entropy}."
-            )
-        temperatures.append(math.exp(_solve(brentq, similarities[:0].astype("float64"), anchor, entropy, spread)))
-    return constant(temperatures, like=s)
+    similarities, negatives = to_host(s_neg), to_host(pairing.negatives)  # (N, M)
+    xp = namespace(similarities)
+    similarities = similarities.astype(xp.float64)
+    highest = xp.max(xp.where(negatives, similarities, -xp.inf), axis=1, keepdims=True)  # (N, 1)
+    below = xp.where(negatives, highest - similarities, 0.0)  # (N, M) of the nearest
+    spread, count = xp.max(below, axis=1), xp.sum(negatives, axis=1)  # (N,)
+    ties = xp.sum(negatives & (below == 0.0), axis=1)  # (N,)
+    log_ties, log_count = (xp.log(xp.maximum(number, 1)) for number in (ties, count))
+    possible = (spread > 0.0) & (log_ties < entropy) & (entropy < log_count)
+    if not xp.all(possible):
+        row = int(xp.argmin(possible))
+        raise ValueError(
+            f"temperature_for_entropy: entropy must lie between log {ties[row]} and log {count[row]} "
+            f"for row {row}, its nearest and all its negatives; got {entropy}."
+        )
+    return constant(xp.exp(_solve(xp, below, negatives, entropy, xp.log(spread))), like=s)
 
 
-def _solve(brentq: Any, like: Array, anchor: list[float], entropy: float, spread: float) -> float:
-    row = constant([anchor], like=like)  # (1, 1 + K)
+def _solve(xp: Namespace, below: Array, negatives: Array, entropy: float, start: Array) -> Array:
+    """Return log τ (N,) of each row, in float64 on the host."""
+    nobody = xp.zeros_like(below[:, :1])
+    anchors = xp.concatenate([nobody, -below], axis=1)  # (N, 1 + M) behind a positive that plays no part
+    positive, ignore = xp.zeros(below.shape[0], dtype=xp.int64), xp.concatenate([nobody > 0, ~negatives], axis=1)
 
-    def excess(log_temperature: float) -> float:
-        return float(penalty_entropy(row, math.exp(log_temperature))[0]) - entropy
+    def excess(x: Array) -> tuple[Array, Array]:
+        # H depends on s/τ alone, so that at τ = 1 its slope is the one in log τ.
+        shared = _share("temperature_for_entropy", anchors * xp.exp(-x)[:, None], 1.0, positive, ignore, None)
+        return _entropy(shared) - entropy, _slope(shared)
 
-    low = high = math.log(spread)
-    while excess(low) > 0.0:
-        low -= 1.0
-    while excess(high) < 0.0:
-        high += 1.0
-    return float(brentq(excess, low, high, xtol=1e-14)) if low < high else low
+    low = high = start
+    while xp.any(above := excess(low)[0] > 0.0):
+        low = xp.where(above, low - 1.0, low)
+    while xp.any(under := excess(high)[0] < 0.0):
+        high = xp.where(under, high + 1.0, high)
+    x = (low + high) / 2.0
+    rounding = 2.0 * float(xp.finfo(xp.float64).eps) * entropy
+    while True:
+        missing, slope = excess(x)
+        low, high = xp.where(missing < 0.0, x, low), xp.where(missing > 0.0, x, high)
+        step = x - missing / xp.where(slope > 0.0, slope, 1.0)
+        better = xp.where((slope > 0.0) & (low < step) & (step < high), step, (low + high) / 2.0)
+        better = xp.where(xp.abs(missing) <= rounding, x, better)
+        if xp.all(xp.abs(better - x) <= 1e-14):
+            return better
+        x = better
 
 
 def balance(ds: Array, *, positive: Array | None = None) -> Array:

@@ -9,11 +9,12 @@ from backends import backend_named, ban_host_reads
 from refcl.encoder import mlp
 from refcl.experiment.data import Data, load
 from refcl.experiment.evaluate import evaluate
+from refcl.experiment.objectives import Run
 from refcl.experiment.optim import tree_map
 from refcl.experiment.pretext.heads import side_by_side
 from refcl.experiment.pretext.tasks import TASKS, Task
 from refcl.experiment.pretext.train import start_head, task_gradients, train_pretext
-from refcl.experiment.train import Model, Run, Settings, embed, start_model
+from refcl.experiment.train import Model, Settings, embed, start_model
 from refcl.experiment.views import Strength
 
 DIGITS = load()

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from refcl.experiment.catalogue import CATALOGUE, SOURCES
 from refcl.experiment.device import DEVICES
 from refcl.experiment.errors import StudyError
-from refcl.experiment.keys import SOURCES
 from refcl.experiment.optim import OPTIMIZERS
 from refcl.experiment.paper import LOSSES
 
@@ -108,8 +108,8 @@ def _add_study(study: argparse.ArgumentParser) -> None:
     what = study.add_argument_group("what is trained")
     what.add_argument("--data", type=Path, metavar="FILE", help="an .npz with X and y (default: the digits)")
     what.add_argument(
-        "--losses", nargs="+", action=_Distinct, choices=tuple(LOSSES), default=list(LOSSES), metavar="LOSS",
-        help=f"some of {' '.join(LOSSES)} (default: all)",
+        "--losses", nargs="+", action=_Distinct, choices=tuple(CATALOGUE), default=list(LOSSES), metavar="LOSS",
+        help=f"some of {' '.join(CATALOGUE)} (default: those of the paper, {' '.join(LOSSES)}); {_which_keys()}",
     )  # fmt: skip
     what.add_argument(
         "--temperatures", nargs="+", action=_Distinct, type=_number(above=0.0), default=list(TEMPERATURES),
@@ -151,6 +151,15 @@ def _add_study(study: argparse.ArgumentParser) -> None:
     where.add_argument("--resume", action="store_true", help="go on with the study in DIR; finished runs stay")
     where.add_argument("--quiet", action="store_true", help="no progress bar")
     where.add_argument("--json", action="store_true", help="the records on standard output instead of the table")
+
+
+def _which_keys() -> str:
+    """Say which losses go with some keys only."""
+    narrow = [(entry.keys, name) for name, entry in CATALOGUE.items() if entry.keys != SOURCES]
+    return "; ".join(
+        f"with --keys {' or '.join(keys)} only: {' '.join(name for fitting, name in narrow if fitting == keys)}"
+        for keys in dict.fromkeys(keys for keys, _ in narrow)
+    )
 
 
 class _Distinct(argparse.Action):

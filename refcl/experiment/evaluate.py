@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from refcl.backend import to_host
 from refcl.experiment.data import Data
 from refcl.experiment.errors import StudyError
+from refcl.experiment.objectives import OBJECTIVES, Run
 from refcl.experiment.probe import few_label_accuracy, linear_accuracy
 from refcl.experiment.seeding import generator
-from refcl.experiment.train import Model, Run, Send, Settings, embed
+from refcl.experiment.train import Model, Send, Settings, embed
 from refcl.experiment.views import view
 from refcl.metrics import alignment, local_separation, tolerance, uniformity
 
@@ -44,9 +45,10 @@ def evaluate(
         ``uniformity`` (minus the loss of the paper's Eq. 10 at t = 2: larger is more uniform), ``tolerance`` and both
         accuracies of the samples as they are; ``alignment`` of two views of each.
     arrays : dict of str to array
-        Parameters and running statistics; ``embedding``, ``embedding_before`` (N, D) and ``labels`` (N,);
-        ``positive_similarity`` (N,), between a sample's two views, and ``nearest`` (N, 10), descending: the largest
-        similarities of its first view to the second views of others. Ten, or all others where there are fewer.
+        Parameters and running statistics; ``learned_log_scale`` (1,) and the like, where the loss learned something
+        beside the encoder; ``embedding``, ``embedding_before`` (N, D) and ``labels`` (N,); ``positive_similarity``
+        (N,), between a sample's two views, and ``nearest`` (N, 10), descending: the largest similarities of its first
+        view to the second views of others. Ten, or all others where there are fewer.
 
     Raises
     ------
@@ -74,6 +76,7 @@ def evaluate(
     }
     arrays = {
         **_named(model),
+        **_learned(model, run),
         "embedding": z,
         "embedding_before": to_host(embed(before, held_out)),
         "labels": data.held_out.y,
@@ -85,6 +88,13 @@ def evaluate(
 
 def _precise(z: object) -> NDArray[np.float64]:
     return np.asarray(to_host(z), dtype=np.float64)
+
+
+def _learned(model: Model, run: Run) -> dict[str, NDArray[np.generic]]:
+    if not model.learned:
+        return {}
+    names = [name for name, _ in OBJECTIVES[run.loss].learned]
+    return {f"learned_{name}": to_host(value) for name, value in zip(names, model.learned, strict=True)}
 
 
 def _named(model: Model) -> dict[str, NDArray[np.generic]]:

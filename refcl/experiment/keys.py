@@ -15,8 +15,6 @@ from refcl.encoder import Layer, mlp
 from refcl.experiment.optim import tree_map
 from refcl.sphere import l2_normalize
 
-SOURCES = ("bank", "same", "queue")
-
 Params: TypeAlias = tuple[Layer, ...]
 
 

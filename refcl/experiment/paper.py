@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any, NamedTuple, TypeAlias
 
+from refcl.experiment.catalogue import CATALOGUE
+
 Record: TypeAlias = Mapping[str, Any]
 
 
@@ -21,7 +23,7 @@ class Column(NamedTuple):
     @property
     def label(self) -> str:
         """How tables and figures call the column."""
-        return LOSSES[self.loss] + ("" if self.temperature is None else f", τ = {self.temperature:g}")
+        return CATALOGUE[self.loss].label + ("" if self.temperature is None else f", τ = {self.temperature:g}")
 
 
 class Measured(NamedTuple):
@@ -32,13 +34,7 @@ class Measured(NamedTuple):
     tolerance: float  # mean cosine within a class
 
 
-# The losses in the order of the table's columns, and their names in running text.
-LOSSES = {
-    "softmax": "softmax",
-    "simple": "simple",
-    "hard-softmax": "hard softmax",
-    "hard-simple": "hard simple",
-}
+LOSSES = tuple(name for name, entry in CATALOGUE.items() if entry.group == "paper")  # in the order of the columns
 
 CIFAR10 = {
     Column("softmax", 0.07): Measured(0.7975, 3.86, 0.04),
@@ -65,7 +61,7 @@ def columns(records: Iterable[Record]) -> dict[Column, list[Record]]:
     Returns
     -------
     dict
-        Lists of records keyed by `Column`, in the order of Table 1.
+        Lists of records keyed by `Column`, in the order of Table 1, and what is not in it after that.
 
     Examples
     --------
@@ -77,7 +73,7 @@ def columns(records: Iterable[Record]) -> dict[Column, list[Record]]:
     by_column: dict[Column, list[Record]] = {}
     for record in records:
         by_column.setdefault(Column(record["loss"], record["temperature"]), []).append(record)
-    order = list(LOSSES)
+    order = list(CATALOGUE)
     return dict(sorted(by_column.items(), key=lambda item: (order.index(item[0].loss), item[0].temperature or 0.0)))
 
 

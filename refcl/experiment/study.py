@@ -21,15 +21,20 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
+from refcl.experiment.catalogue import CATALOGUE, check_keys
 from refcl.experiment.data import Data, load
 from refcl.experiment.device import sender
 from refcl.experiment.errors import StudyError
 from refcl.experiment.evaluate import evaluate
+from refcl.experiment.objectives import Run
 from refcl.experiment.plots import draw_figures
+from refcl.experiment.pretext.tasks import TASKS
+from refcl.experiment.pretext.train import train_pretext
 from refcl.experiment.report import write_report
 from refcl.experiment.results import RESULTS, open_folder, run_name, run_path, write_json, write_run
-from refcl.experiment.train import WITH_HARDEST, WITH_TEMPERATURE, Run, Settings, start_model, train
+from refcl.experiment.train import Settings, start_model, train
 
+TRAINING = dict.fromkeys(TASKS, train_pretext)  # what is not trained by its loss
 POLL_SECONDS = 0.1  # how often the progress bar looks at the workers
 
 Record = dict[str, Any]
@@ -43,7 +48,7 @@ def plan_runs(
     Parameters
     ----------
     losses : sequence of str
-        Of `refcl.experiment.paper.LOSSES`.
+        Names of `refcl.experiment.catalogue.CATALOGUE`.
     temperatures : sequence of float
         For the losses that have one.
     hardest : float or int
@@ -63,9 +68,9 @@ def plan_runs(
     [('softmax', 0.07), ('softmax', 0.3), ('simple', None)]
     """
     return [
-        Run(loss, temperature, hardest if loss in WITH_HARDEST else None, seed)
+        Run(loss, temperature, hardest if CATALOGUE[loss].hardest else None, seed)
         for loss in losses
-        for temperature in (temperatures if loss in WITH_TEMPERATURE else (None,))
+        for temperature in (temperatures if CATALOGUE[loss].temperature else (None,))
         for seed in seeds
     ]
 
@@ -105,6 +110,10 @@ def run_study(
         Where the folder cannot be written.
     """
     sender(settings.device)  # says at once, and once, that there is no GPU
+    check_keys([run.loss for run in runs], settings.keys)
+    for run in runs:
+        if run.loss in TASKS:
+            TASKS[run.loss](data, settings.views)  # says that these are no pictures
     if data.training.x.shape[0] < settings.batch:
         raise StudyError(
             f"{data.name}: {data.training.x.shape[0]} training samples are fewer than a batch of {settings.batch}; "
@@ -227,7 +236,7 @@ def _train_and_measure(position: int, run: Run) -> tuple[Record, dict[str, Any]]
     send = sender(settings.device)
     # An overflow is told once, by evaluate, and not by every operation after it.
     with threadpool_limits(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
-        model = train(data, run, settings, send, tick)
+        model = TRAINING.get(run.loss, train)(data, run, settings, send, tick)
         before = start_model(run.seed, data.training.x.shape[1], settings, send)
         numbers, arrays = evaluate(model, before, data, run, settings, send)
     record = run._asdict() | {"keys": settings.keys, "epochs": settings.epochs} | numbers

@@ -10,30 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl import hard_info_nce, hard_simple_loss, info_nce, simple_loss
 from refcl.backend import Array, integers, namespace
 from refcl.encoder import Statistics, he_init, initial_running, mlp, updated_running
 from refcl.experiment import keys, optim
 from refcl.experiment.data import Data
-from refcl.experiment.keys import Bank, Candidates, Params, Queue
+from refcl.experiment.keys import Bank, Params, Queue
+from refcl.experiment.objectives import Batch, Loss, Run, prepare_loss, start_learned
 from refcl.experiment.seeding import generator
 from refcl.experiment.views import Strength, view
 from refcl.sphere import l2_normalize
 
-# Of the losses in `refcl.experiment.paper.LOSSES`.
-WITH_TEMPERATURE = ("softmax", "hard-softmax")
-WITH_HARDEST = ("hard-softmax", "hard-simple")
-
 Send = Callable[[np.ndarray], Array]
-
-
-class Run(NamedTuple):
-    """One encoder to be trained: one column of Table 1 and a seed."""
-
-    loss: str
-    temperature: float | None  # None where the loss has none
-    hardest: float | int | None  # a fraction or a count; None where the loss keeps all negatives
-    seed: int
 
 
 class Settings(NamedTuple):
@@ -55,9 +42,11 @@ class Settings(NamedTuple):
 class Model(NamedTuple):
     params: Params
     running: tuple[Statistics, ...]
+    learned: tuple[Array, ...] = ()  # what the loss learned beside the encoder, (1,) each
 
 
 Memory = Bank | Queue | None
+Trained = tuple[Params, tuple[Array, ...]]  # the encoder, and what the loss learns beside it
 
 
 def start_model(seed: int, features: int, settings: Settings, send: Send) -> Model:
@@ -116,21 +105,24 @@ def train(data: Data, run: Run, settings: Settings, send: Send, tick: Callable[[
     x = send(data.training.x)
     model = start_model(run.seed, x.shape[1], settings, send)
     changes = generator(run.seed, "views")
+    loss = prepare_loss(run, settings.keys)
 
     def gradients(
-        params: Params, carried: tuple[tuple[Statistics, ...], Memory], sample: Array, index: np.ndarray
-    ) -> tuple[Params, tuple[tuple[Statistics, ...], Memory]]:
+        params: Trained, carried: tuple[tuple[Statistics, ...], Memory], sample: Array, index: np.ndarray
+    ) -> tuple[Trained, tuple[tuple[Statistics, ...], Memory]]:
         running, memory = carried
+        model = Model(params[0], running, params[1])
 
         def another_view() -> Array:
             return view(sample, changes, image=data.image, blank=data.blank, strength=settings.views)
 
-        grads, running, memory = _gradients(run, Model(params, running), memory, another_view, index)
+        grads, running, memory = _gradients(loss, model, memory, another_view, index, data.training.y[index])
         return grads, (running, memory)
 
+    start: Trained = (model.params, start_learned(run.loss, like=x))
     memory = _start_memory(run, settings, x.shape[0], model)
-    params, (running, _) = descend(x, model.params, (model.running, memory), gradients, run.seed, settings, tick)
-    return Model(params, running)
+    (params, learned), (running, _) = descend(x, start, (model.running, memory), gradients, run.seed, settings, tick)
+    return Model(params, running, learned)
 
 
 def descend(
@@ -182,15 +174,16 @@ def descend(
 
 
 def _gradients(
-    run: Run, model: Model, memory: Memory, another_view: Callable[[], Array], index: np.ndarray
-) -> tuple[Params, tuple[Statistics, ...], Memory]:
+    loss: Loss, model: Model, memory: Memory, another_view: Callable[[], Array], index: np.ndarray, labels: np.ndarray
+) -> tuple[Trained, tuple[Statistics, ...], Memory]:
     """Return the gradients of one batch, the running statistics and the memory after it."""
     batch = index.size
     x = another_view()
     xp = namespace(x)
     if memory is None:  # both views through the encoder, gradients through both
         h, cache = mlp.forward(xp.concat([x, another_view()], axis=0), model.params)  # (2B, D)
-        _, (dquery, dkey) = _contrast(run, h[:batch, :], keys.same_candidates(h[batch:, :]))
+        pairs = keys.same_candidates(h[batch:, :])
+        _, dquery, dkey, dlearned = loss(Batch(h[:batch, :], pairs, labels, model.learned))
         dh = xp.concat([dquery, dkey], axis=0)
     else:
         h, cache = mlp.forward(x, model.params)  # (B, D)
@@ -201,23 +194,9 @@ def _gradients(
             memory = keys.followed(memory, model.params)
             candidates = keys.queue_candidates(memory, another_view(), index)
             memory = keys.enqueued(memory, candidates.key[:batch, :], index)
-        _, (dh, _) = _contrast(run, h, candidates)  # the memory takes no gradient
+        _, dh, _, dlearned = loss(Batch(h, candidates, labels, model.learned))  # the memory takes no gradient
     _, dparams = mlp.backward(dh, cache)
-    return dparams, updated_running(cache, model.running), memory
-
-
-def _contrast(run: Run, query: Array, candidates: Candidates) -> tuple[Array, tuple[Array, Array]]:
-    """Return the loss of a batch and its gradients for the anchors and the candidates."""
-    key, which = candidates.key, {"positive": candidates.positive, "ignore": candidates.ignore}
-    if run.loss == "softmax":
-        loss, grads = info_nce(query, key, run.temperature, **which)
-    elif run.loss == "simple":
-        loss, grads = simple_loss(query, key, **which)
-    elif run.loss == "hard-softmax":
-        loss, grads = hard_info_nce(query, key, run.temperature, hardest=run.hardest, **which)
-    else:
-        loss, grads = hard_simple_loss(query, key, hardest=run.hardest, **which)
-    return loss, (grads.dquery, grads.dkey)
+    return (dparams, dlearned), updated_running(cache, model.running), memory
 
 
 def _start_memory(run: Run, settings: Settings, size: int, model: Model) -> Memory:

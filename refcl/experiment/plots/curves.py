@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refcl.experiment.paper import LOSSES, Column, Record, columns, mean
+from refcl.experiment.catalogue import CATALOGUE
+from refcl.experiment.paper import Column, Record, columns, mean
 from refcl.experiment.plots.look import (
     FAMILY_COLOURS,
     INK,
@@ -115,12 +116,13 @@ def _against_temperature(axis: "Axes", records: Sequence[Record], field: str, sc
             if len(runs) > 1:
                 axis.plot([temperature] * len(runs), [r[field] * scale for r in runs], ".", color=colour, alpha=0.35)
         middle = [mean(runs, field) * scale for _, runs in rows]
-        axis.plot([t for t, _ in rows], middle, MARKERS[family] + "-", color=colour, label=LOSSES[family])
+        axis.plot([t for t, _ in rows], middle, MARKERS[family] + "-", color=colour, label=CATALOGUE[family].label)
     for limit in LIMITS.values():
         level_runs = by_column.get(Column(limit, None))
         if level_runs:
             level = mean(level_runs, field) * scale
-            axis.axhline(level, color=FAMILY_COLOURS[limit], linestyle="--", linewidth=1.2, label=LOSSES[limit])
+            label = CATALOGUE[limit].label
+            axis.axhline(level, color=FAMILY_COLOURS[limit], linestyle="--", linewidth=1.2, label=label)
     _temperature_axis(axis, sorted(set(drawn)))
 
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refcl.experiment.paper import LOSSES, Record, columns, mean
+from refcl.experiment.catalogue import CATALOGUE
+from refcl.experiment.paper import LOSSES, Column, Record, columns, mean
 from refcl.experiment.plots.labels import place
 from refcl.experiment.plots.look import (
     FAMILY_COLOURS,
+    GROUP_MARKERS,
+    GROUPS,
     INK,
     LABEL_SIZE,
     LIMITS,
@@ -22,6 +25,7 @@ from refcl.experiment.plots.look import (
     UNIFORMITY,
     families,
     key,
+    marker,
     panels,
     shown_columns,
 )
@@ -39,7 +43,7 @@ def draw_dilemma(records: Sequence[Record], folder: Path) -> "Figure | None":
         return None
     figure, (axis,) = panels(1, 1, width=7.2, height=4.6)
     accuracy = [100.0 * r["few_label_accuracy"] for r in records]
-    losses = [loss for loss in LOSSES if any(r["loss"] == loss for r in records)]
+    losses = [loss for loss in CATALOGUE if any(r["loss"] == loss for r in records)]
     paths = {family: _path(records, family) for family in families(records)}
     for family, path in paths.items():
         axis.plot(path[:, 0], path[:, 1], color=FAMILY_COLOURS[family], alpha=0.35, linewidth=1.2, zorder=1)
@@ -51,7 +55,7 @@ def draw_dilemma(records: Sequence[Record], folder: Path) -> "Figure | None":
             c=[100.0 * r["few_label_accuracy"] for r in chosen],
             vmin=min(accuracy),
             vmax=max(accuracy),
-            marker=MARKERS[loss],
+            marker=marker(loss),
             cmap="viridis",
             edgecolors=INK,
             linewidths=0.7,
@@ -62,10 +66,18 @@ def draw_dilemma(records: Sequence[Record], folder: Path) -> "Figure | None":
     axis.set(xlabel=f"uniformity: {UNIFORMITY}", ylabel="tolerance: mean cosine within a class")
     if max(accuracy) > min(accuracy):
         figure.colorbar(points, ax=axis, label="few-label accuracy, %", pad=0.02)
-    handles = [key("none", marker=MARKERS[loss]) for loss in losses]
-    figure.legend(handles, [LOSSES[loss] for loss in losses], loc="outside upper left", ncols=len(losses))
+    _legend(figure, losses)
     _label_columns(figure, axis, records, list(paths.values()))
     return figure
+
+
+def _legend(figure: "Figure", losses: Sequence[str]) -> None:
+    """Name the markers: those of the paper's losses, and of the groups that the others belong to."""
+    named = {CATALOGUE[loss].label: MARKERS[loss] for loss in losses if loss in LOSSES}
+    others = {CATALOGUE[loss].group for loss in losses if loss not in LOSSES}
+    named |= {GROUPS[group]: GROUP_MARKERS[group] for group in GROUPS if group in others}
+    handles = [key("none", marker=shape) for shape in named.values()]
+    figure.legend(handles, list(named), loc="outside upper left", ncols=min(5, len(named)))
 
 
 def _path(records: Sequence[Record], family: str) -> Floats:
@@ -75,8 +87,9 @@ def _path(records: Sequence[Record], family: str) -> Floats:
 
 
 def _label_columns(figure: "Figure", axis: "Axes", records: Sequence[Record], paths: Sequence[Floats]) -> None:
-    """Write each column's temperature beside its first run, away from other labels, every point and every path."""
+    """Write what each column is beside its first run, away from other labels, every point and every path."""
     shown = [(c, runs[0]) for family in LIMITS for c, runs in shown_columns(records, (family,), 6)]
+    shown += [(c, runs[0]) for c, runs in columns(records).items() if c.loss not in LOSSES]
     if not shown:
         return
     figure.draw_without_rendering()  # the layout decides where the points are
@@ -86,7 +99,7 @@ def _label_columns(figure: "Figure", axis: "Axes", records: Sequence[Record], pa
         along = np.arange(0.0, len(path) - 0.95, 0.05)
         steps = [np.interp(along, np.arange(len(path)), path[:, k]) for k in (0, 1)]
         obstacles.append(_in_points(figure, axis, np.stack(steps, axis=-1)))
-    texts = [f"τ = {column.temperature:g}" for column, _ in shown]
+    texts = [_label(column, records) for column, _ in shown]
     sizes = np.array([_size(figure, text) for text in texts])
     frame = np.array(axis.bbox.extents) * 72.0 / figure.dpi
     centres = place(points, sizes, frame, np.concatenate(obstacles))
@@ -100,10 +113,18 @@ def _label_columns(figure: "Figure", axis: "Axes", records: Sequence[Record], pa
             ha="center",
             va="center",
             fontsize=LABEL_SIZE,
-            color=FAMILY_COLOURS[column.loss],
+            color=FAMILY_COLOURS.get(column.loss, INK),
             arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.8, "shrinkB": 4.0} if far else None,
         )
         note.set_in_layout(False)
+
+
+def _label(column: Column, records: Sequence[Record]) -> str:
+    """Return the temperature of the paper's losses, whose markers name them, and the name of any other."""
+    if column.loss in LOSSES:
+        return f"τ = {column.temperature:g}"
+    one = len({record["temperature"] for record in records if record["loss"] == column.loss}) == 1
+    return CATALOGUE[column.loss].label if one else column.label
 
 
 def _in_points(figure: "Figure", axis: "Axes", xy: Any) -> Floats:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refcl.experiment.catalogue import CATALOGUE
 from refcl.experiment.paper import Column, Record, columns
 from refcl.experiment.results import write_whole
 
@@ -28,6 +29,9 @@ CLASS_COLOURS = (
     *("#882255", "#44AA99", "#AA4499", "#999933", "#777777"),
 )
 MARKERS = {"softmax": "o", "simple": "D", "hard-softmax": "s", "hard-simple": "X"}
+# A loss that is not the paper's has the marker of its group, and its name beside it.
+GROUPS = {"contrastive": "other contrastive", "supervised": "with labels", "pretext": "pretext task"}
+GROUP_MARKERS = {"contrastive": "^", "supervised": "*", "pretext": "P"}
 LIMITS = {"softmax": "simple", "hard-softmax": "hard-simple"}  # what each family becomes at large temperature
 STYLE = {
     "font.size": 9.5,
@@ -91,6 +95,11 @@ def ramp(count: int) -> list[Any]:
     import matplotlib
 
     return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.82, count)))
+
+
+def marker(loss: str) -> str:
+    """Return the marker of a loss: its own where it is the paper's, else that of its group."""
+    return MARKERS.get(loss) or GROUP_MARKERS[CATALOGUE[loss].group]
 
 
 def families(records: Sequence[Record]) -> list[str]:

@@ -14,10 +14,11 @@ from refcl.encoder import Statistics, he_init, mlp, updated_running
 from refcl.experiment import optim
 from refcl.experiment.data import Data
 from refcl.experiment.keys import Params
+from refcl.experiment.objectives import Run
 from refcl.experiment.pretext.heads import side_by_side
 from refcl.experiment.pretext.tasks import TASKS, Question, Task
 from refcl.experiment.seeding import generator
-from refcl.experiment.train import Model, Run, Send, Settings, descend, start_model
+from refcl.experiment.train import Model, Send, Settings, descend, start_model
 
 Running: TypeAlias = tuple[Statistics, ...]
 Both: TypeAlias = tuple[Params, Params]  # of the encoder and of the head
