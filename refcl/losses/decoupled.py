@@ -7,9 +7,9 @@ less for doing well. DCLW also weighs what pulls the positives.
 
 from typing import Any, NamedTuple
 
-from refcl import validate
+from refcl import tiled, validate
 from refcl.backend import Array, constant, namespace
-from refcl.losses.two_views import check_similarities, check_views, stack_backward, stack_forward
+from refcl.losses.two_views import check_similarities, check_views, roles_of, stack_backward, stack_forward
 from refcl.pair import Pair
 from refcl.pairing import PairingCache, pairing_backward, pairing_forward
 from refcl.penalty import identity_backward, identity_forward
@@ -230,6 +230,7 @@ def dcl_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""Decoupled contrastive loss (DCL) of two views: NT-Xent without the positive in the denominator.
 
@@ -252,6 +253,9 @@ def dcl_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -285,6 +289,10 @@ def dcl_forward(
     """
     temperature = check_views("dcl", a, b, temperature, ignore=ignore, reduction=reduction, eps=eps)
     factor = _check_pools("dcl", negatives, add_views, reduction)
+    if tiled.pays("dcl", tile, a, b, rooms=True):
+        both = namespace(a).concat((a, b), axis=0)  # (2N, D)
+        strips = _strips_of(both, temperature, ignore, negatives)
+        return tiled.forward(tiled.among_themselves, tile, both, 2, strips, factor, reduction, normalize, eps)
     (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)
     value, walk = decoupled_contrastive_forward(
         s,
@@ -297,11 +305,30 @@ def dcl_forward(
     return namespace(value).asarray(factor * value), (stacked, walk, factor)
 
 
-def dcl_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def dcl_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return da, db and dτ: each anchor is pulled to its positive by 1/τ, pushed from each negative by r_k/τ."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     stacked, walk, factor = cache
     ds, dtemperature = decoupled_contrastive_backward(namespace(dvalue).asarray(factor * dvalue), walk)
     return *stack_backward(ds, stacked), dtemperature
+
+
+def _strips_of(both: Array, temperature: Array, ignore: Array | None, negatives: str) -> tiled.Walk:
+    """Return how some of the stacked rows walk as anchors."""
+
+    def forward(s: Array, anchors: slice) -> tuple[Array, Any]:
+        roles = roles_of(both, anchors, ignore=ignore)
+        return decoupled_contrastive_forward(
+            s,
+            temperature,
+            positive=roles.positive,
+            ignore=roles.ignore,
+            apart=roles.own_view if negatives == "by_view" else None,
+            reduction="none",
+        )
+
+    return tiled.Walk(forward, decoupled_contrastive_backward)
 
 
 def dclw_forward(

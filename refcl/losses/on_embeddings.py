@@ -101,7 +101,7 @@ def info_nce_forward(
     return value, (compared, walk)
 
 
-def info_nce_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def info_nce_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return dquery, dkey and dτ: an anchor is pulled to its positive by σ/τ, pushed from each negative by σ r_k/τ."""
     if isinstance(cache, tiled.Cache):
         return tiled.backward(dvalue, cache)
@@ -183,10 +183,15 @@ def hard_info_nce_forward(
     temperature = validate.scalar("hard_info_nce", "temperature", temperature, like=query, positive=True)
     hardest = validate.hardest("hard_info_nce", hardest)
     if tiled.pays("hard_info_nce", tile, query, key, rooms=True):
-        rooms = tiled.Walk(hard_softmax_contrastive_forward, hard_softmax_contrastive_backward, hardest)
-        return tiled.forward(
-            tiled.row_by_row, tile, query, key, temperature, rooms, positive, ignore, reduction, normalize, eps
+        strips = tiled.walk_of(
+            hard_softmax_contrastive_forward,
+            hard_softmax_contrastive_backward,
+            temperature,
+            hardest=hardest,
+            positive=positive,
+            ignore=ignore,
         )
+        return tiled.forward(tiled.row_by_row, tile, query, key, strips, reduction, normalize, eps)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = hard_softmax_contrastive_forward(
         s, temperature, hardest=hardest, positive=positive, ignore=ignore, reduction=reduction
@@ -194,7 +199,7 @@ def hard_info_nce_forward(
     return value, (compared, walk)
 
 
-def hard_info_nce_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def hard_info_nce_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return dquery, dkey and dτ: as for InfoNCE, with r over the negatives that were kept."""
     if isinstance(cache, tiled.Cache):
         return tiled.backward(dvalue, cache)
@@ -270,16 +275,16 @@ def simple_loss_forward(
     _check("simple_loss", query, key, positive, ignore, reduction, eps)
     weight = None if weight is None else validate.scalar("simple_loss", "weight", weight, like=query)
     if tiled.pays("simple_loss", tile, query, key, rooms=True):
-        rooms = tiled.Walk(simple_contrastive_forward, simple_contrastive_backward)
-        return tiled.forward(
-            tiled.row_by_row, tile, query, key, weight, rooms, positive, ignore, reduction, normalize, eps
+        strips = tiled.walk_of(
+            simple_contrastive_forward, simple_contrastive_backward, weight, positive=positive, ignore=ignore
         )
+        return tiled.forward(tiled.row_by_row, tile, query, key, strips, reduction, normalize, eps)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = simple_contrastive_forward(s, weight, positive=positive, ignore=ignore, reduction=reduction)
     return value, (compared, walk)
 
 
-def simple_loss_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def simple_loss_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return dquery, dkey and dλ: an anchor is pulled to its positive by 1 and pushed from each negative by λ."""
     if isinstance(cache, tiled.Cache):
         return tiled.backward(dvalue, cache)
@@ -361,10 +366,15 @@ def hard_simple_loss_forward(
     weight = None if weight is None else validate.scalar("hard_simple_loss", "weight", weight, like=query)
     hardest = validate.hardest("hard_simple_loss", hardest)
     if tiled.pays("hard_simple_loss", tile, query, key, rooms=True):
-        rooms = tiled.Walk(hard_simple_contrastive_forward, hard_simple_contrastive_backward, hardest)
-        return tiled.forward(
-            tiled.row_by_row, tile, query, key, weight, rooms, positive, ignore, reduction, normalize, eps
+        strips = tiled.walk_of(
+            hard_simple_contrastive_forward,
+            hard_simple_contrastive_backward,
+            weight,
+            hardest=hardest,
+            positive=positive,
+            ignore=ignore,
         )
+        return tiled.forward(tiled.row_by_row, tile, query, key, strips, reduction, normalize, eps)
     s, compared = compare_forward(query, key, normalize=normalize, eps=eps)
     value, walk = hard_simple_contrastive_forward(
         s, weight, hardest=hardest, positive=positive, ignore=ignore, reduction=reduction
@@ -372,7 +382,7 @@ def hard_simple_loss_forward(
     return value, (compared, walk)
 
 
-def hard_simple_loss_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def hard_simple_loss_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return dquery, dkey and dλ: as for the simple loss, with the push from the negatives that were kept."""
     if isinstance(cache, tiled.Cache):
         return tiled.backward(dvalue, cache)

@@ -9,7 +9,7 @@ bias.
 import math
 from typing import Any, NamedTuple
 
-from refcl import validate
+from refcl import tiled, validate
 from refcl.backend import Array, constant, namespace
 from refcl.losses.on_embeddings import CompareCache, compare_backward, compare_forward
 from refcl.pair import Pair
@@ -215,13 +215,17 @@ def nce_log_normalizer(
     return xp.asarray(top / temperature + xp.log(xp.mean(xp.exp((s - top) / temperature))) + math.log(bank.shape[0]))
 
 
-class SigLipCache(NamedTuple):
-    compare: CompareCache
+class PairsCache(NamedTuple):
     pairing: PairingCache
     scale: Array  # ()
     separate: SeparateCache
     charge: ChargeCache
     reduced: ReduceCache
+
+
+class SigLipCache(NamedTuple):
+    compare: CompareCache
+    pairs: PairsCache
 
 
 def sig_lip_forward(
@@ -235,7 +239,8 @@ def sig_lip_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
-) -> tuple[Array, SigLipCache]:
+    tile: int | None = None,
+) -> tuple[Array, Any]:
     r"""SigLIP: logistic regression on every pair of an image and a text.
 
     Parameters
@@ -259,12 +264,15 @@ def sig_lip_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0: the sum over an image's pairs.
-    cache : SigLipCache
+    cache : tuple
         What the backward reads; the pair returns the gradients dimage (N, D), dtext (M, D), dlog_scale () and dbias ()
         instead.
 
@@ -302,23 +310,39 @@ def sig_lip_forward(
     validate.reduction("sig_lip", reduction)
     validate.setting("sig_lip", "eps", eps, above=0.0)
     scale = xp.asarray(xp.exp(log_scale))  # ()
+    if tiled.pays("sig_lip", tile, image, text, rooms=True):
+        strips = tiled.walk_of(_pairs_forward, _pairs_backward, (scale, bias), positive=positive, ignore=ignore)
+        return tiled.forward(tiled.row_by_row, tile, image, text, strips, reduction, normalize, eps)
     s, compare = compare_forward(image, text, normalize=normalize, eps=eps)  # (N, M)
+    value, pairs = _pairs_forward(s, (scale, bias), positive=positive, ignore=ignore, reduction=reduction)
+    return value, SigLipCache(compare, pairs)
+
+
+def sig_lip_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
+    """Return dimage, dtext, dθ = scale·dscale and db: a pair's logit receives −y σ(−y ℓ)."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
+    ds, dlog_scale, dbias = _pairs_backward(dvalue, cache.pairs)
+    return *compare_backward(ds, cache.compare), dlog_scale, dbias
+
+
+def _pairs_forward(
+    s: Array, line: tuple[Array, Array], *, positive: Array | None, ignore: Array | None, reduction: str
+) -> tuple[Array, PairsCache]:
+    """Walk from similarities, and the scale and bias of their logits, to the loss."""
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    gaps, separate = separate_forward(s_pos, s_neg, scale, bias, negatives=pairing.negatives)
+    gaps, separate = separate_forward(s_pos, s_neg, *line, negatives=pairing.negatives)
     loss, charge = _charge_forward(*gaps)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    return value, SigLipCache(compare, pairing, scale, separate, charge, reduced)
+    return value, PairsCache(pairing, line[0], separate, charge, reduced)
 
 
-def sig_lip_backward(dvalue: Array, cache: SigLipCache) -> tuple[Array, Array, Array, Array]:
-    """Return dimage, dtext, dθ = scale·dscale and db: a pair's logit receives −y σ(−y ℓ)."""
-    compare, pairing, scale, separate, charge, reduced = cache
-    dloss = reduce_backward(dvalue, reduced)
-    dgaps = _charge_backward(dloss, charge)
+def _pairs_backward(dvalue: Array, cache: PairsCache) -> tuple[Array, Array, Array]:
+    """Return ds, dθ = scale·dscale and db."""
+    pairing, scale, separate, charge, reduced = cache
+    dgaps = _charge_backward(reduce_backward(dvalue, reduced), charge)
     ds_pos, ds_neg, dscale, dbias = separate_backward(*dgaps, separate)
-    ds = pairing_backward(ds_pos, ds_neg, pairing)
-    xp = namespace(ds)
-    return *compare_backward(ds, compare), xp.asarray(scale * dscale), dbias
+    return pairing_backward(ds_pos, ds_neg, pairing), namespace(dscale).asarray(scale * dscale), dbias
 
 
 def _charge_forward(gap_pos: Array, gap_neg: Array) -> tuple[Array, ChargeCache]:

@@ -7,7 +7,7 @@ several positives depends on s in the "out" form only.
 
 from typing import Any, NamedTuple
 
-from refcl import validate
+from refcl import tiled, validate
 from refcl.backend import Array, arange, constant, namespace
 from refcl.losses.on_embeddings import compare_backward, compare_forward
 from refcl.pair import Pair
@@ -168,6 +168,7 @@ def sup_con_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
+    tile: int | None = None,
 ) -> tuple[Array, Any]:
     r"""Supervised contrastive loss (SupCon): all the other samples of an anchor's class are its positives.
 
@@ -194,6 +195,9 @@ def sup_con_forward(
         Whether rows are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
@@ -234,28 +238,62 @@ def sup_con_forward(
         validate.companion("sup_con", "ignore", ignore, kind="boolean", shape=(n, n), like=z)
     temperature, base_temperature = _check("sup_con", z, temperature, form, no_positive, base_temperature, reduction)
     validate.setting("sup_con", "eps", eps, above=0.0)
-    row = arange(n, like=z)  # (N,)
-    itself = row[:, None] == row[None, :]  # (N, N)
+    settings: dict[str, Any] = {"form": form, "base_temperature": base_temperature}
+    if tiled.pays("sup_con", tile, z, z, rooms=True):
+        strips = _strips_of(temperature, labels, ignore, settings)
+        skipped = no_positive == "skip" and reduction == "mean"
+        factor = _of_those_with_positives(labels, z) if skipped else 1.0
+        return tiled.forward(tiled.among_themselves, tile, z, 1, strips, factor, reduction, normalize, eps)
     s, compared = compare_forward(z, z, normalize=normalize, eps=eps)
+    positives, left_out = _roles_of(labels, slice(0, n), ignore)
     value, walk = supervised_contrastive_forward(
         s,
         temperature,
-        positives=(labels[:, None] == labels[None, :]) & ~itself,
-        ignore=itself if ignore is None else itself | ignore,
-        form=form,
+        positives=positives,
+        ignore=left_out,
         no_positive=no_positive,
-        base_temperature=base_temperature,
         reduction=reduction,
+        **settings,
     )
     return value, (compared, walk)
 
 
-def sup_con_backward(dvalue: Array, cache: Any) -> tuple[Array, Array]:
+def sup_con_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return dz and dτ: each row receives as an anchor and as everyone else's candidate."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     compared, walk = cache
     ds, dtemperature = supervised_contrastive_backward(dvalue, walk)
     as_anchor, as_candidate = compare_backward(ds, compared)
     return as_anchor + as_candidate, dtemperature
+
+
+def _roles_of(labels: Array, anchors: slice, ignore: Array | None) -> tuple[Array, Array]:
+    """Return which of all rows are positives (rows, N) of some as anchors, and which are neither that nor negatives."""
+    row = arange(labels.shape[0], like=labels)  # (N,)
+    itself = row[anchors, None] == row[None, :]  # (rows, N)
+    positives = (labels[anchors, None] == labels[None, :]) & ~itself
+    return positives, itself if ignore is None else itself | ignore[anchors]
+
+
+def _strips_of(temperature: Array, labels: Array, ignore: Array | None, settings: dict[str, Any]) -> tiled.Walk:
+    """Return how some rows walk as anchors."""
+
+    def forward(s: Array, anchors: slice) -> tuple[Array, Any]:
+        positives, left_out = _roles_of(labels, anchors, ignore)
+        roles = {"positives": positives, "ignore": left_out}
+        return supervised_contrastive_forward(s, temperature, **roles, **settings, reduction="none")
+
+    return tiled.Walk(forward, supervised_contrastive_backward)
+
+
+def _of_those_with_positives(labels: Array, like: Array) -> Array:
+    """Return N over the number of rows that share their class (): a mean over all becomes one over those."""
+    xp = namespace(like)
+    in_order = xp.sort(labels)
+    same = xp.searchsorted(in_order, labels, side="right") - xp.searchsorted(in_order, labels, side="left")  # (N,)
+    sharing = xp.sum(xp.where(same > 1, constant(1.0, like=like), constant(0.0, like=like)))  # ()
+    return xp.asarray(labels.shape[0] / xp.maximum(sharing, constant(1.0, like=like)))
 
 
 def _check(

@@ -106,7 +106,7 @@ def nt_xent_forward(
     return xp.asarray(factor * value), (compared, walk, factor)
 
 
-def nt_xent_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def nt_xent_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return da, db and dτ: each row receives as an anchor and as everyone else's candidate."""
     if isinstance(cache, tiled.Cache):
         return tiled.backward(dvalue, cache)
@@ -204,7 +204,7 @@ def clip_forward(
     return value, (compared, temperature, outside, rows, cols, reduced)
 
 
-def clip_backward(dvalue: Array, cache: Any) -> tuple[Array, Array, Array]:
+def clip_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return dimage, dtext and dθ = −τ dτ, or 0 where θ was clamped: τ = exp(−θ)."""
     if isinstance(cache, tiled.Cache):
         return tiled.backward(dvalue, cache)

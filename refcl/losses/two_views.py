@@ -13,24 +13,29 @@ from refcl.pairing import check_roles
 
 
 class Roles(NamedTuple):
-    positive: Array  # (2N,) row of the other view
-    ignore: Array  # (2N, 2N) an anchor itself, and what the caller leaves out
-    own_view: Array  # (2N, 2N) where anchor and candidate are of one view
+    positive: Array  # (rows,) row of the other view
+    ignore: Array  # (rows, 2N) an anchor itself, and what the caller leaves out
+    own_view: Array  # (rows, 2N) where anchor and candidate are of one view
 
 
 def stack_forward(
     a: Array, b: Array, *, ignore: Array | None, normalize: bool, eps: float
 ) -> tuple[tuple[Array, Roles], CompareCache]:
     """Walk from two views to the similarities of their stacked rows, and say which row plays which part."""
-    xp = namespace(a)
-    n = a.shape[0]
-    z = xp.concat((a, b), axis=0)  # (2N, D)
-    row = arange(2 * n, like=a)  # (2N,)
-    itself = row[:, None] == row[None, :]  # (2N, 2N)
-    view = row // n  # (2N,)
-    roles = Roles((row + n) % (2 * n), itself if ignore is None else itself | ignore, view[:, None] == view[None, :])
+    z = namespace(a).concat((a, b), axis=0)  # (2N, D)
     s, compared = compare_forward(z, z, normalize=normalize, eps=eps)
-    return (s, roles), compared
+    return (s, roles_of(z, slice(0, z.shape[0]), ignore=ignore)), compared
+
+
+def roles_of(z: Array, anchors: slice, *, ignore: Array | None) -> Roles:
+    """Return the parts that all stacked rows play for some of them as anchors."""
+    both = z.shape[0]
+    row = arange(both, like=z)  # (2N,)
+    anchor = row[anchors]  # (rows,)
+    n = both // 2
+    itself = anchor[:, None] == row[None, :]  # (rows, 2N)
+    left_out = itself if ignore is None else itself | ignore[anchors]
+    return Roles((anchor + n) % both, left_out, anchor[:, None] // n == row[None, :] // n)
 
 
 def stack_backward(ds: Array, cache: CompareCache) -> tuple[Array, Array]:

@@ -22,14 +22,26 @@ from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
 from refcl.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
 from refcl.tiled import layout
 from refcl.tiled.both_ways import softmax_tiles
-from refcl.tiled.by_rooms import Walk, room_strips
+from refcl.tiled.by_rooms import Walk, room_strips, walk_of
 from refcl.tiled.layout import pays
 from refcl.tiled.one_way import softmax_strips
 
-__all__ = ["Cache", "Walk", "backward", "clip", "forward", "info_nce", "nt_xent", "pays", "row_by_row"]
+__all__ = [
+    "Cache",
+    "Walk",
+    "among_themselves",
+    "backward",
+    "clip",
+    "forward",
+    "info_nce",
+    "nt_xent",
+    "pays",
+    "row_by_row",
+    "walk_of",
+]
 
 
-Gradients = tuple[Array, Array, Array]  # of both embeddings and the parameter
+Gradients = tuple[Array, ...]  # of the embeddings and the parameters
 
 
 class Cache(NamedTuple):
@@ -52,12 +64,12 @@ def forward(kernel: Callable[..., Any], tile: Any, *call: Any) -> tuple[Array, C
     return value, Cache(kernel, call, tile, grads)
 
 
-def backward(dvalue: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return the gradients: those made with the value, for the same upstream, or computed now."""
+def backward(dvalue: Array, cache: Cache) -> tuple[Array, ...]:
+    """Return the gradients, a tuple: those made with the value, for the same upstream, or computed now."""
     if cache.grads is not None:
         return cache.grads
-    _, (dfirst, dsecond, dparameter) = cache.kernel(*cache.call, tile=cache.tile, upstream=dvalue)
-    return dfirst, dsecond, dparameter
+    _, grads = cache.kernel(*cache.call, tile=cache.tile, upstream=dvalue)
+    return tuple(grads)
 
 
 def info_nce(
@@ -86,10 +98,7 @@ def info_nce(
 def row_by_row(
     query: Array,
     key: Array,
-    parameter: Any,
     walk: Walk,
-    positive: Array | None,
-    ignore: Array | None,
     reduction: str,
     normalize: bool,
     eps: float,
@@ -97,12 +106,38 @@ def row_by_row(
     tile: int | None,
     upstream: Array | None,
 ) -> tuple[Array, Gradients | None]:
-    """Return any loss on similarities of embeddings, and its gradients dquery, dkey and that of its parameter."""
+    """Return any loss on similarities of embeddings, and its gradients dquery, dkey and those of its parameters."""
     z, on_sphere_query = _onto_sphere(query, normalize, eps)
     other, on_sphere_key = _onto_sphere(key, normalize, eps)
     dloss = _worth(upstream, z, (z.shape[0],), reduction)
-    loss, grads = room_strips(z, other, walk, parameter, positive=positive, ignore=ignore, tile=tile, dloss=dloss)
+    loss, grads = room_strips(z, other, walk, tile=tile, dloss=dloss)
     return _together(loss, reduction, grads, on_sphere_query, on_sphere_key)
+
+
+def among_themselves(
+    rows: Array,
+    views: int,
+    walk: Walk,
+    factor: Any,
+    reduction: str,
+    normalize: bool,
+    eps: float,
+    *,
+    tile: int | None,
+    upstream: Array | None,
+) -> tuple[Array, Gradients | None]:
+    """Return a loss of rows (N, D) compared with each other, and its gradients: drows a view at a time, parameters."""
+    n = rows.shape[0]
+    z, on_sphere = _onto_sphere(rows, normalize, eps)
+    dloss = _worth(None if upstream is None else factor * upstream, z, (n,), reduction)
+    loss, grads = room_strips(z, z, walk, tile=tile, dloss=dloss)
+    value, _ = reduce_forward(factor * loss, reduction=reduction)
+    if grads is None:
+        return value, None
+    dz, dother, *dparameters = grads
+    dz += dother  # each row receives as an anchor and as everyone else's candidate
+    drows = _off_sphere(dz, on_sphere)
+    return value, (*(drows[part] for part in layout.spans(0, n, n // views)), *dparameters)
 
 
 def nt_xent(
@@ -190,7 +225,7 @@ def _worth(upstream: Array | None, like: Array, shape: tuple[int, ...], reductio
 def _together(
     loss: Array,
     reduction: str,
-    grads: tuple[Array, Array, Array] | None,
+    grads: Gradients | None,
     on_sphere_query: NormalizeCache | None,
     on_sphere_key: NormalizeCache | None,
 ) -> tuple[Array, Gradients | None]:
@@ -198,8 +233,8 @@ def _together(
     value, _ = reduce_forward(loss, reduction=reduction)
     if grads is None:
         return value, None
-    dz, dother, dparameter = grads
-    return value, (_off_sphere(dz, on_sphere_query), _off_sphere(dother, on_sphere_key), dparameter)
+    dz, dother, *dparameters = grads
+    return value, (_off_sphere(dz, on_sphere_query), _off_sphere(dother, on_sphere_key), *dparameters)
 
 
 def _onto_sphere(h: Array, normalize: bool, eps: float) -> tuple[Array, NormalizeCache | None]:

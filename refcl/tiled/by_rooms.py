@@ -1,7 +1,7 @@
 """z, z' -> loss_i: any loss on similarities a strip of anchors at a time, through the walk's own rooms.
 
-In:  embeddings ``z`` (N, D) and ``other`` (M, D), the loss on similarities and its settings.
-Out: the loss (N,) and, where asked for, dz, dother and the gradient of the loss's parameter.
+In:  embeddings ``z`` (N, D) and ``other`` (M, D), and how a strip of similarities is walked.
+Out: the loss (N,) and, where asked for, dz, dother and the gradients of the loss's parameters.
 Every row of S is walked by itself, so a strip of rows can be walked by itself.
 """
 
@@ -14,36 +14,47 @@ from refcl.tiled.workers import crew, together
 
 
 class Walk(NamedTuple):
-    forward: Callable[..., Any]  # of a loss on similarities
-    backward: Callable[..., Any]
-    hardest: float | int | None = None
+    forward: Callable[[Array, slice], tuple[Array, Any]]  # s (rows, M) of some anchors -> loss (rows,), cache
+    backward: Callable[[Array, Any], tuple[Array, ...]]  # dloss (rows,), cache -> ds (rows, M), a () each parameter
+
+
+def walk_of(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    parameter: Any,
+    *,
+    positive: Array | None,
+    ignore: Array | None,
+    **settings: Any,
+) -> Walk:
+    """Return how a loss on similarities walks the anchors of a strip."""
+
+    def forward_strip(s: Array, anchors: slice) -> tuple[Array, Any]:
+        its_own = arange(anchors.stop, like=s)[anchors] if positive is None else positive[anchors]
+        left_out = None if ignore is None else ignore[anchors]
+        loss, cache = forward(s, parameter, positive=its_own, ignore=left_out, reduction="none", **settings)
+        return loss, cache
+
+    return Walk(forward_strip, backward)
 
 
 class Task(NamedTuple):
     z: Array  # (N, D)
     other: Array  # (M, D)
     walk: Walk
-    parameter: Any  # τ or λ
-    positive: Array  # (N,)
-    ignore: Array | None  # (N, M)
     rows: int
     dloss: Array | None  # (N,) None where no gradient is wanted
     loss: Array  # (N,) written
     dz: Array  # (N, D) written; None where no gradient is wanted
 
 
+Part = tuple[Array, tuple[Array, ...]]  # what some anchors add to dother (M, D) and to the parameters' gradients
+
+
 def room_strips(
-    z: Array,
-    other: Array,
-    walk: Walk,
-    parameter: Any,
-    *,
-    positive: Array | None,
-    ignore: Array | None,
-    tile: int | None,
-    dloss: Array | None,
-) -> tuple[Array, tuple[Array, Array, Array] | None]:
-    """Return the loss of each anchor and, unless ``dloss`` is None, dz (N, D), dother (M, D) and dparameter ()."""
+    z: Array, other: Array, walk: Walk, *, tile: int | None, dloss: Array | None
+) -> tuple[Array, tuple[Array, ...] | None]:
+    """Return the loss of each anchor and, unless ``dloss`` is None, dz (N, D), dother (M, D) and a () a parameter."""
     xp = namespace(z)
     n, m = z.shape[0], other.shape[0]
     with crew(z, n * m) as workers:
@@ -51,9 +62,6 @@ def room_strips(
             z,
             other,
             walk,
-            parameter,
-            arange(n, like=z) if positive is None else positive,
-            ignore,
             layout.room_rows(tile, z, m),
             dloss,
             xp.empty(n, dtype=z.dtype),
@@ -63,28 +71,28 @@ def room_strips(
         parts = together(_strips, shares)
     if dloss is None:
         return task.loss, None
-    dother, dparameter = parts[0]
-    for more_dother, more_dparameter in parts[1:]:
+    dother, dparameters = parts[0]
+    for more_dother, more in parts[1:]:
         dother += more_dother
-        dparameter = dparameter + more_dparameter
-    return task.loss, (task.dz, dother, xp.asarray(dparameter))
+        dparameters = _added(dparameters, more)
+    return task.loss, (task.dz, dother, *map(xp.asarray, dparameters))
 
 
-def _strips(task: Task, first: int, last: int) -> tuple[Array, Array]:
-    """Walk the strips of anchors first, ..., last - 1; returns their part of dother and of the parameter's gradient."""
+def _strips(task: Task, first: int, last: int) -> Part:
+    """Walk the strips of anchors first, ..., last - 1; returns what they add to the gradients."""
     xp = namespace(task.z)
-    forward, backward, hardest = task.walk
-    settings = {} if hardest is None else {"hardest": hardest}
     dother = xp.zeros_like(task.other)
-    dparameter = xp.zeros((), dtype=task.z.dtype)
+    dparameters: tuple[Array, ...] = ()
     for anchors in layout.spans(first, last, task.rows):
         s = task.z[anchors] @ task.other.T  # (rows, M)
-        ignore = None if task.ignore is None else task.ignore[anchors]
-        roles = {"positive": task.positive[anchors], "ignore": ignore}
-        task.loss[anchors], cache = forward(s, task.parameter, **roles, reduction="none", **settings)
+        task.loss[anchors], cache = task.walk.forward(s, anchors)
         if task.dloss is not None:
-            ds, of_strip = backward(task.dloss[anchors], cache)
+            ds, *of_strip = task.walk.backward(task.dloss[anchors], cache)
             task.dz[anchors] = ds @ task.other
             dother += ds.T @ task.z[anchors]
-            dparameter = dparameter + of_strip
-    return dother, dparameter
+            dparameters = _added(dparameters, tuple(of_strip))
+    return dother, dparameters
+
+
+def _added(some: tuple[Array, ...], more: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(a + b for a, b in zip(some, more, strict=True)) if some else more
