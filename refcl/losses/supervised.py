@@ -273,7 +273,7 @@ def _roles_of(labels: Array, anchors: slice, ignore: Array | None) -> tuple[Arra
     row = arange(labels.shape[0], like=labels)  # (N,)
     itself = row[anchors, None] == row[None, :]  # (rows, N)
     positives = (labels[anchors, None] == labels[None, :]) & ~itself
-    return positives, itself if ignore is None else itself | ignore[anchors]
+    return positives, itself if ignore is None else itself | ignore[anchors, :]
 
 
 def _strips_of(temperature: Array, labels: Array, ignore: Array | None, settings: dict[str, Any]) -> tiled.Walk:

@@ -34,7 +34,7 @@ def roles_of(z: Array, anchors: slice, *, ignore: Array | None) -> Roles:
     anchor = row[anchors]  # (rows,)
     n = both // 2
     itself = anchor[:, None] == row[None, :]  # (rows, 2N)
-    left_out = itself if ignore is None else itself | ignore[anchors]
+    left_out = itself if ignore is None else itself | ignore[anchors, :]
     return Roles((anchor + n) % both, left_out, anchor[:, None] // n == row[None, :] // n)
 
 
