@@ -123,3 +123,12 @@ def test_cpu_and_gpu_agree(capsys):
         assert error < 1e-12
         assert f"an array of {name}" in lines[name]
     assert all(re.search("not installed|no GPU answers", line) for line in lines.values() if "loss" not in line)
+
+
+def test_family_compares_losses_of_every_kind(tmp_path, capsys):
+    losses = ["softmax", "nt-xent", "sig-lip", "sup-con", "rotation"]
+    load_example("family").main(["--epochs", "1", "--losses", *losses, "--out", str(tmp_path / "family")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:-1]] == losses
+    pixels = matplotlib.image.imread(tmp_path / "family" / "dilemma.png")
+    assert 0.005 < np.mean(pixels[:, :, :3] < 0.9) < 0.7
