@@ -21,7 +21,10 @@ from refcl.tiled.layout import on_host
 MOST = 8  # each worker holds a partial gradient of all candidates
 KEPT_BYTES = 1 << 22  # of each role's memory in each thread
 TAUGHT_BYTES = 1 << 24  # the most that glibc would learn from is 32 MiB
-ENTRIES_FOR_TWO = 1 << 19  # fewer similarities than this are sooner done by one, whose BLAS keeps its threads
+# Fewer similarities than this are left to one worker, whose BLAS keeps its threads. Two would be a tenth faster from a
+# quarter of it on, but twice as slow just after a product elsewhere: OpenBLAS's threads wait for the next one on the
+# same cores, busily, for some 30 ms.
+ENTRIES_FOR_TWO = 1 << 21
 
 Result = TypeVar("Result")
 
