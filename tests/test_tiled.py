@@ -337,7 +337,7 @@ def test_a_thread_holds_blas_although_another_set_its_number_before() -> None:
     a, _ = views(3, 3, 2)
 
     def work() -> None:
-        with workers.crew(a, 1 << 20):
+        with workers.crew(a, workers.ENTRIES_FOR_TWO):
             seen.append(blas_threads())
 
     try:
@@ -355,12 +355,12 @@ def test_the_first_to_come_may_leave_before_the_last() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def work() -> None:
-        with workers.crew(a, 1 << 20):
+        with workers.crew(a, workers.ENTRIES_FOR_TWO):
             entered.set()
             leave.wait()
 
     thread = threading.Thread(target=work)
-    with workers.crew(a, 1 << 20):
+    with workers.crew(a, workers.ENTRIES_FOR_TWO):
         thread.start()
         entered.wait()
     assert set(blas_threads()) == {1}
@@ -378,9 +378,9 @@ def test_the_threads_of_blas_are_restored() -> None:
     a, b = views(300, 300, 8)
     refcl.info_nce(a, b)
     assert blas_threads() == before
-    with workers.crew(a, 1 << 20):
+    with workers.crew(a, workers.ENTRIES_FOR_TWO):
         assert set(blas_threads()) == {1}
-        with workers.crew(a, 1 << 20):
+        with workers.crew(a, workers.ENTRIES_FOR_TWO):
             assert set(blas_threads()) == {1}
         assert set(blas_threads()) == {1}, "the first to leave must not restore what the other still needs"
     assert blas_threads() == before
@@ -397,7 +397,7 @@ def test_the_threads_of_blas_are_restored_after_an_error(failing: int) -> None:
         done.append(share)
 
     a, _ = views(3, 3, 2)
-    with pytest.raises(MemoryError, match=f"share {failing}"), workers.crew(a, 1 << 20):
+    with pytest.raises(MemoryError, match=f"share {failing}"), workers.crew(a, workers.ENTRIES_FOR_TWO):
         workers.together(work, [(0,), (1,)])
     assert done == [1 - failing], "nobody leaves before the others are done"
     assert blas_threads() == before
