@@ -54,6 +54,27 @@ def test_gradient_step(capsys):
     assert fell == pytest.approx(promised, rel=0.02)
 
 
+def test_pretext_questions_saves_a_picture(tmp_path, capsys):
+    example, picture = load_example("pretext_questions"), tmp_path / "questions.png"
+    example.main(["--digits", "2", "--save", str(picture)])
+    assert str(picture) in capsys.readouterr().out
+    image = matplotlib.image.imread(picture)[..., :3]
+    assert image.shape[1] > 900
+    assert 0.05 < np.mean(image.min(axis=2) < 0.5) < 0.5
+
+
+def test_pretext_questions_tells_the_right_answers():
+    example, digits = load_example("pretext_questions"), load()
+    columns = {title: (x, answers) for title, x, answers in example.questions(digits, digits.training.x[:40], seed=1)}
+    tiles = {answer.removeprefix("tiles ") for answer in columns["jigsaw"][1]}
+    assert all(sorted(order.split()) == ["1", "2", "3", "4"] for order in tiles)
+    assert set(columns["rotation"][1]) == {f"turned by {angle}°" for angle in (0, 90, 180, 270)}
+    diagonal = {f"{a} {b}" for a in ("above", "below") for b in ("left", "right")}
+    assert set(columns["second"][1]) == {"above", "below", "left", "right"} | diagonal
+    strength, _ = columns["its answer"]
+    np.testing.assert_array_equal(np.sort(np.unique(strength)), np.unique(digits.training.x[:40]))
+
+
 def test_temperature_knob_saves_a_picture(tmp_path, capsys):
     picture = tmp_path / "knob.png"
     said = {}
@@ -125,24 +146,3 @@ def test_cpu_and_gpu_agree(capsys):
         assert error < 1e-12
         assert f"an array of {name}" in lines[name]
     assert all(re.search("not installed|no GPU answers", line) for line in lines.values() if "loss" not in line)
-
-
-def test_pretext_questions_saves_a_picture(tmp_path, capsys):
-    example, picture = load_example("pretext_questions"), tmp_path / "questions.png"
-    example.main(["--digits", "2", "--save", str(picture)])
-    assert str(picture) in capsys.readouterr().out
-    image = matplotlib.image.imread(picture)[..., :3]
-    assert image.shape[1] > 900
-    assert 0.05 < np.mean(image.min(axis=2) < 0.5) < 0.5
-
-
-def test_pretext_questions_tells_the_right_answers():
-    example, digits = load_example("pretext_questions"), load()
-    columns = {title: (x, answers) for title, x, answers in example.questions(digits, digits.training.x[:40], seed=1)}
-    tiles = {answer.removeprefix("tiles ") for answer in columns["jigsaw"][1]}
-    assert all(sorted(order.split()) == ["1", "2", "3", "4"] for order in tiles)
-    assert set(columns["rotation"][1]) == {f"turned by {angle}°" for angle in (0, 90, 180, 270)}
-    diagonal = {f"{a} {b}" for a in ("above", "below") for b in ("left", "right")}
-    assert set(columns["second"][1]) == {"above", "below", "left", "right"} | diagonal
-    strength, _ = columns["its answer"]
-    np.testing.assert_array_equal(np.sort(np.unique(strength)), np.unique(digits.training.x[:40]))
