@@ -10,6 +10,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from refcl.experiment.data import load
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
@@ -50,6 +52,27 @@ def test_gradient_step(capsys):
     assert after < before
     fell, promised = (float(found) for found in re.findall(r"\d\.\d+e-\d+", lines[-1]))
     assert fell == pytest.approx(promised, rel=0.02)
+
+
+def test_pretext_questions_saves_a_picture(tmp_path, capsys):
+    example, picture = load_example("pretext_questions"), tmp_path / "questions.png"
+    example.main(["--digits", "2", "--save", str(picture)])
+    assert str(picture) in capsys.readouterr().out
+    image = matplotlib.image.imread(picture)[..., :3]
+    assert image.shape[1] > 900
+    assert 0.05 < np.mean(image.min(axis=2) < 0.5) < 0.5
+
+
+def test_pretext_questions_tells_the_right_answers():
+    example, digits = load_example("pretext_questions"), load()
+    columns = {title: (x, answers) for title, x, answers in example.questions(digits, digits.training.x[:40], seed=1)}
+    tiles = {answer.removeprefix("tiles ") for answer in columns["jigsaw"][1]}
+    assert all(sorted(order.split()) == ["1", "2", "3", "4"] for order in tiles)
+    assert set(columns["rotation"][1]) == {f"turned by {angle}°" for angle in (0, 90, 180, 270)}
+    diagonal = {f"{a} {b}" for a in ("above", "below") for b in ("left", "right")}
+    assert set(columns["second"][1]) == {"above", "below", "left", "right"} | diagonal
+    strength, _ = columns["its answer"]
+    np.testing.assert_array_equal(np.sort(np.unique(strength)), np.unique(digits.training.x[:40]))
 
 
 def test_temperature_knob_saves_a_picture(tmp_path, capsys):

@@ -111,6 +111,11 @@ def test_any_subset_of_runs(subset, tmp_path):
     assert page.count("data:image/png") == len(expected)
 
 
+def test_figures_of_losses_that_were_not_run_are_left_out(tmp_path):
+    """A study may hold none of the paper's losses."""
+    assert [path.name for path in draw_figures([], tmp_path)] == ["relative-penalty.png"]  # it is a formula's
+
+
 def test_same_study_same_bytes(tmp_path):
     records = make_study(tmp_path, TABLE[:2])
     first = [path.read_bytes() for path in draw_figures(records, tmp_path)]

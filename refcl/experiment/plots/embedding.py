@@ -24,9 +24,11 @@ Floats = NDArray[np.floating[Any]]
 WHISKERS_AND_BOX = (5, 25, 50, 75, 95)  # percentiles
 
 
-def draw_separation(records: Sequence[Record], folder: Path) -> "Figure":
+def draw_separation(records: Sequence[Record], folder: Path) -> "Figure | None":
     """Similarity of the positive and of the nearest negatives, as box plots per run, Fig. 8."""
     rows = [row for family in LIMITS.items() if (row := shown_columns(records, family))]
+    if not rows:
+        return None
     across = max(len(row) for row in rows)
     figure, axes = panels(len(rows), across, width=1.0 + 1.52 * across, height=2.5 * len(rows) + 0.4, share=True)
     grid = np.array(axes, dtype=object).reshape(len(rows), -1)
@@ -58,10 +60,12 @@ def _boxes(axis: "Axes", runs: Sequence[dict[str, Any]]) -> None:
     axis.set_xticks(ticks, ["+"] + [str(tick) for tick in ticks[1:]])
 
 
-def draw_embedding(records: Sequence[Record], folder: Path) -> "Figure":
+def draw_embedding(records: Sequence[Record], folder: Path) -> "Figure | None":
     """The held-out embedding before and after training on its first two principal axes, Fig. 2."""
     shown = shown_columns(records, ("softmax", "simple"), 2)
     shown += shown_columns(records, ("hard-softmax", "hard-simple"), 2)[-2:]  # the largest τ: there the family matters
+    if not shown:
+        return None
     runs = [load_run(folder, records_of_column[0]) for _, records_of_column in shown]
     pictures = [("before training", runs[0]["embedding_before"], runs[0]["labels"])]
     pictures += [(c.label, run["embedding"], run["labels"]) for (c, _), run in zip(shown, runs, strict=True)]
