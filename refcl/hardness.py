@@ -214,7 +214,7 @@ def temperature_for_entropy(
     (_, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
     similarities, negatives = to_host(s_neg), to_host(pairing.negatives)  # (N, M)
     xp = namespace(similarities)
-    similarities = similarities.astype(xp.float64)
+    similarities = xp.astype(similarities, xp.float64)
     highest = xp.max(xp.where(negatives, similarities, -xp.inf), axis=1, keepdims=True)  # (N, 1)
     below = xp.where(negatives, highest - similarities, 0.0)  # (N, M) of the nearest
     spread, count = xp.max(below, axis=1), xp.sum(negatives, axis=1)  # (N,)
@@ -233,8 +233,8 @@ def temperature_for_entropy(
 def _solve(xp: Namespace, below: Array, negatives: Array, entropy: float, start: Array) -> Array:
     """Return log τ (N,) of each row, in float64 on the host."""
     nobody = xp.zeros_like(below[:, :1])
-    anchors = xp.concatenate([nobody, -below], axis=1)  # (N, 1 + M) behind a positive that plays no part
-    positive, ignore = xp.zeros(below.shape[0], dtype=xp.int64), xp.concatenate([nobody > 0, ~negatives], axis=1)
+    anchors = xp.concat([nobody, -below], axis=1)  # (N, 1 + M) behind a positive that plays no part
+    positive, ignore = xp.zeros(below.shape[0], dtype=xp.int64), xp.concat([nobody > 0, ~negatives], axis=1)
 
     def excess(x: Array) -> tuple[Array, Array]:
         # H depends on s/τ alone, so that at τ = 1 its slope is the one in log τ.

@@ -109,7 +109,7 @@ def _add_study(study: argparse.ArgumentParser) -> None:
     what.add_argument("--data", type=Path, metavar="FILE", help="an .npz with X and y (default: the digits)")
     what.add_argument(
         "--losses", nargs="+", action=_Distinct, choices=tuple(CATALOGUE), default=list(LOSSES), metavar="LOSS",
-        help=f"some of {' '.join(CATALOGUE)} (default: those of the paper, {' '.join(LOSSES)}); {_which_keys()}",
+        help=f"some of {' '.join(CATALOGUE)} (default: those of the paper, {' '.join(LOSSES)}); {_goes_with()}",
     )  # fmt: skip
     what.add_argument(
         "--temperatures", nargs="+", action=_Distinct, type=_number(above=0.0), default=list(TEMPERATURES),
@@ -153,13 +153,15 @@ def _add_study(study: argparse.ArgumentParser) -> None:
     where.add_argument("--json", action="store_true", help="the records on standard output instead of the table")
 
 
-def _which_keys() -> str:
-    """Say which losses go with some keys only."""
+def _goes_with() -> str:
+    """Say which losses go with some keys, or some data, only."""
     narrow = [(entry.keys, name) for name, entry in CATALOGUE.items() if entry.keys != SOURCES]
-    return "; ".join(
+    by_keys = [
         f"with --keys {' or '.join(keys)} only: {' '.join(name for fitting, name in narrow if fitting == keys)}"
         for keys in dict.fromkeys(keys for keys, _ in narrow)
-    )
+    ]
+    pretext = [name for name, entry in CATALOGUE.items() if entry.group == "pretext"]
+    return "; ".join([*by_keys, f"on pictures only: {' '.join(pretext)}"])
 
 
 class _Distinct(argparse.Action):
