@@ -14,6 +14,7 @@ Out: a callable that returns ``value, grads``, with one gradient per positional 
 import inspect
 from collections import namedtuple
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from refcl.backend import Array, ones
@@ -63,13 +64,17 @@ class Pair:
         self.backward = backward
         self.arguments = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.settings = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-        self.Grads = namedtuple("Grads", [f"d{argument}" for argument in self.arguments])  # type: ignore[misc]
         self.__name__ = self.__qualname__ = forward.__name__.removesuffix("_forward")
         self.__module__ = forward.__module__
         self.__doc__ = forward.__doc__
         self.__wrapped__ = forward
         upstream = inspect.Parameter("upstream", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Array)
         self.__signature__ = signature.replace(parameters=[*parameters, upstream])
+
+    @cached_property
+    def Grads(self) -> Callable[..., Any]:
+        """What a call returns its gradients in: a named tuple, made once it is needed, since a class takes its time."""
+        return namedtuple("Grads", [f"d{argument}" for argument in self.arguments])
 
     def __call__(self, *inputs: Any, upstream: Any = None, **settings: Any) -> tuple[Any, Any]:
         if "tile" in self.settings:

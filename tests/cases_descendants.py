@@ -156,6 +156,9 @@ def specs() -> Iterator[tuple[Any, str, Builder]]:
         yield losses.reweighted_contrastive, name, build
     for name, build in variants(on_similarities, scalar(0.2), alpha=0.7, alignment=0.1, detach=False):
         yield losses.model_aware_contrastive, name, build
+    power = {"alpha": 2.0, "alignment": 0.1, "law": "power", "detach": False}
+    yield losses.model_aware_contrastive, "power", on_similarities(scalar(0.2), roles=roles, **power)
+    yield losses.macl, "power", two_sided(scalar(0.3), stacked=True, **power)
     yield losses.decoupled_contrastive, "apart", on_similarities(scalar(0.2), roles=apart)
     yield (
         losses.weighted_decoupled_contrastive,

@@ -5,13 +5,17 @@ Out: for each quantity the worst error in eps and as a part of the bound
 
     |computed − true| ≤ 4 eps (1 + range(s)/τ) |true|        or of the sum of magnitudes where terms have mixed signs
 
-over kinds of similarities, temperatures and sizes; and beside it what cross-entropies of PyTorch and JAX give.
+over kinds of similarities, temperatures and sizes; and beside it what cross-entropies of PyTorch and JAX give, where
+they are installed.
 """
 
 import argparse
+import functools
+import importlib
+import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,6 +113,7 @@ class Worst:
             return
         self.count += 1
         error = float(abs(mpf(float(number.got)) - number.want) / number.magnitude) / self.eps
+        error = math.inf if math.isnan(error) else error
         self.in_eps = max(self.in_eps, error)
         of_bound = error / (4 * (1 + number.ratio))
         if of_bound > self.of_bound:
@@ -118,24 +123,30 @@ class Worst:
 Table = dict[tuple[str, str], dict[str, Worst]]  # (loss, quantity) -> dtype -> worst
 
 
-def measure(sizes: tuple[int, ...] = SIZES) -> Table:
-    """Measure every loss, gradient and entropy; a warning raises."""
+def measure(sizes: tuple[int, ...] = SIZES, libraries: tuple[str, ...] = ()) -> tuple[Table, dict[str, Table]]:
+    """Measure every loss, gradient and entropy, and the softmax loss of other libraries; a warning raises."""
     table: Table = {}
+    others: dict[str, Table] = {name: {} for name in libraries}
     for dtype in DTYPES:
         for row in every_row(dtype, sizes):
-            for key, number in [*losses_of(row), *analysis_of(row)]:
-                worst = table.setdefault(key, {}).setdefault(dtype, Worst(dtype))
-                worst.add(number, row.temperature, row.kind)
+            soft = softmax_truth(row.exact, 0, list(range(1, len(row.exact))), mpf(float(row.temperature)))
+            _add(table, dtype, [*losses_of(row, soft), *analysis_of(row)], row)
+            for name, other in others.items():
+                _add(other, dtype, cross_entropy_of(row, soft, PEERS[name]), row)
         for key, number, where in uniformity_of(dtype):
             table.setdefault(key, {}).setdefault(dtype, Worst(dtype)).add(number, 1.0, where)
-    return table
+    return table, others
 
 
-def losses_of(row: Row) -> Iterator[tuple[tuple[str, str], Measured]]:
+def _add(table: Table, dtype: str, numbers: Iterable[tuple[tuple[str, str], Measured]], row: Row) -> None:
+    for key, number in numbers:
+        table.setdefault(key, {}).setdefault(dtype, Worst(dtype)).add(number, row.temperature, row.kind)
+
+
+def losses_of(row: Row, soft: Truth) -> Iterator[tuple[tuple[str, str], Measured]]:
     """Yield the loss and every gradient entry of each loss."""
     others = list(range(1, len(row.exact)))
     tau = mpf(float(row.temperature))
-    soft = softmax_truth(row.exact, 0, others, tau)
     value, grads = refcl.softmax_contrastive(row.s, row.temperature)
     yield from _compare("softmax", value, grads.ds, grads.dtemperature, soft, tau, "dτ")
     ((_, kept),) = hardest_of([row.exact], [(0, others)], 5)
@@ -237,52 +248,65 @@ def uniformity_truth(z: list[list[mpf]], t: mpf) -> tuple[mpf, list[mpf], list[m
     return mp.log(total / (n * (n - 1))), dz, magnitudes, float(max(-y for row in x for y in row))
 
 
-class Peer(NamedTuple):
-    name: str
-    of: Callable[[Any, float], tuple[float, float]]  # loss and gradient at the positive
+def cross_entropy_of(row: Row, soft: Truth, of: "Peer") -> Iterator[tuple[tuple[str, str], Measured]]:
+    """Yield what another library gives for the softmax loss, under the same names."""
+    value, ds, dtemperature = of(row.s, row.temperature)
+    yield from _compare("softmax", value, ds, dtemperature, soft, mpf(float(row.temperature)), "dτ")
 
 
-def peers() -> list[Peer]:
-    """Return cross-entropies as a user would write them, where the libraries are installed."""
-    found = [Peer("refcl", _refcl)]
-    try:
-        import torch
-
-        def by_torch(s: Any, temperature: float) -> tuple[float, float]:
-            x = torch.tensor(s, requires_grad=True)
-            loss = torch.nn.functional.cross_entropy(x / temperature, torch.tensor([0]))
-            loss.backward()  # type: ignore[no-untyped-call]
-            return float(loss.detach()), float(x.grad[0, 0])  # type: ignore[index]
-
-        found.append(Peer(f"PyTorch {torch.__version__.partition('+')[0]}", by_torch))
-    except ImportError:
-        pass
-    try:
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
-
-        def by_jax(s: Any, temperature: float) -> tuple[float, float]:
-            def cross_entropy(x: Any) -> Any:
-                return -jax.nn.log_softmax(x / temperature, axis=1)[0, 0]
-
-            loss, gradient = jax.value_and_grad(cross_entropy)(jax.numpy.asarray(s))
-            return float(loss), float(gradient[0, 0])
-
-        found.append(Peer(f"JAX {jax.__version__}", by_jax))
-    except ImportError:
-        pass
-    return found
+Peer = Callable[[Any, Any], tuple[float, Any, float]]  # s (1, M), τ -> loss, ds (1, M), dτ
 
 
-def _refcl(s: Any, temperature: float) -> tuple[float, float]:
+def _refcl(s: Any, temperature: Any) -> tuple[float, Any, float]:
     loss, grads = refcl.softmax_contrastive(s, temperature)
-    return float(loss), float(grads.ds[0, 0])
+    return float(loss), grads.ds, float(grads.dtemperature)
+
+
+def _torch(s: Any, temperature: Any) -> tuple[float, Any, float]:
+    import torch
+
+    x, tau = torch.tensor(s, requires_grad=True), torch.tensor(temperature, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(x / tau, torch.tensor([0]))
+    ds, dtemperature = torch.autograd.grad(loss, (x, tau))
+    return float(loss.detach()), ds.numpy(), float(dtemperature)
+
+
+def _jax(s: Any, temperature: Any) -> tuple[float, Any, float]:
+    import jax
+
+    loss, (ds, dtemperature) = _jax_cross_entropy()(jax.numpy.asarray(s), jax.numpy.asarray(temperature))
+    return float(loss), np.asarray(ds), float(dtemperature)
+
+
+@functools.cache
+def _jax_cross_entropy() -> Callable[[Any, Any], Any]:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+    return jax.jit(
+        jax.value_and_grad(lambda x, tau: -jax.nn.log_softmax(x / tau, axis=1)[0, 0], argnums=(0, 1))
+    )  # one compiled function: a new one for each call would be compiled again
+
+
+# The softmax loss as a user of each library would write it.
+PEERS: dict[str, Peer] = {"refcl": _refcl, "PyTorch": _torch, "JAX": _jax}
+MODULES = {"PyTorch": "torch", "JAX": "jax"}
+
+
+def installed() -> dict[str, str]:
+    """Return the names and versions of the other libraries that are here."""
+    found = {}
+    for name, module in MODULES.items():
+        try:
+            found[name] = importlib.import_module(module).__version__.partition("+")[0]
+        except ImportError:
+            continue
+    return found
 
 
 def errors_where_the_positive_dominates(dtype: str) -> tuple[list[str], list[list[str]]]:
     """Return the relative errors of the loss and of the positive's gradient, a line a temperature."""
-    libraries = peers()
+    versions = installed()
     lines = []
     for temperature in TEMPERATURES[:6]:
         s = dominated(np.random.default_rng([33, 11]), 33).astype(dtype)[None, :]
@@ -290,14 +314,14 @@ def errors_where_the_positive_dominates(dtype: str) -> tuple[list[str], list[lis
         if truth.loss < float(np.finfo(dtype).tiny):
             continue
         cells = [f"{temperature:g}", mp.nstr(truth.loss, 3)]
-        for library in libraries:
-            loss, gradient = library.of(s, float(s.dtype.type(temperature)))
-            for got, want in ((loss, truth.loss), (gradient, truth.ds[0])):
+        for name in ("refcl", *versions):
+            loss, ds, _ = PEERS[name](s, s.dtype.type(temperature))
+            for got, want in ((loss, truth.loss), (float(ds[0, 0]), truth.ds[0])):
                 cells.append(f"{float(abs(mpf(got) - want) / abs(want)):.0e}")
         lines.append(cells)
-    head = ["τ", "loss"]
-    for library in libraries:
-        head += [f"{library.name}: loss", "ds⁺"]
+    head = ["τ", "loss", "refcl: loss", "ds⁺"]
+    for name, version in versions.items():
+        head += [f"{name} {version}: loss", "ds⁺"]
     return head, lines
 
 
@@ -319,17 +343,31 @@ def markdown(head: list[str], lines: list[list[str]]) -> str:
 
 def tables(sizes: tuple[int, ...] = SIZES) -> dict[str, str]:
     """Return the tables of the page by their names."""
+    versions = installed()
+    table, others = measure(sizes, tuple(versions))
     lines = []
-    for (loss, quantity), by_dtype in measure(sizes).items():
-        wide, narrow = by_dtype["float64"], by_dtype["float32"]
-        numbers = [f"{wide.in_eps:.3g}", f"{wide.of_bound:.2f}", f"{narrow.in_eps:.3g}", f"{narrow.of_bound:.2f}"]
-        lines.append([loss, quantity, *numbers, wide.where])
-    head = ["", "", "float64: eps", "of the bound", "float32: eps", "of the bound", "float64 is nearest to it at"]
-    made = {"bound": markdown(head, lines)}
+    for key, by_dtype in table.items():
+        cells = list(key)
+        for dtype in DTYPES:
+            worst = by_dtype[dtype]
+            cells += [f"{worst.in_eps:.3g}", f"{worst.of_bound:.2f}"]
+            cells += [_beside(others.get(name), key, dtype) for name in MODULES]
+        lines.append([*cells, by_dtype["float64"].where])
+    head = ["", ""]
+    for dtype in DTYPES:
+        head += [f"{dtype}: eps", "of the bound", *(f"{name} {versions.get(name, '')}".rstrip() for name in MODULES)]
+    made = {"bound": markdown([*head, "float64 is nearest to it at"], lines)}
     for dtype in DTYPES:
         made[f"dominated-{dtype}"] = markdown(*errors_where_the_positive_dominates(dtype))
     made["smallest"] = markdown(["τ", "true loss", "computed"], smallest())
     return made
+
+
+def _beside(other: Table | None, key: tuple[str, str], dtype: str) -> str:
+    """Return another library's worst error in eps; nothing where it has no such quantity."""
+    if key not in {("softmax", quantity) for quantity in ("loss", "ds", "dτ")}:
+        return ""
+    return "not installed" if other is None else f"{other[key][dtype].in_eps:.3g}"
 
 
 def written(page: str, made: dict[str, str]) -> str:

@@ -260,6 +260,7 @@ def model_aware_contrastive(
     *,
     alpha: float = 0.5,
     alignment: float = 0.0,
+    law: str = "linear",
     detach: bool = True,
     positive: Any = None,
     ignore: Any = None,
@@ -267,7 +268,7 @@ def model_aware_contrastive(
 ) -> Any:
     who = roles(s, positive, ignore)
     mean = sum(s_i[p] for s_i, (p, _) in zip(s, who, strict=True)) / len(s)
-    temperature = temperature * (1 + alpha * (mean - alignment))
+    temperature = temperature * (alpha ** (mean - alignment) if law == "power" else 1 + alpha * (mean - alignment))
     loss = []
     for s_i, (p, others) in zip(s, who, strict=True):
         own = math.exp(s_i[p] / temperature)

@@ -171,16 +171,19 @@ def test_macl_as_lightly_computes_it() -> None:
     check_agrees(refcl.macl(A, B, 0.2, alpha=0.5, alignment=0.2), autograd(loss, A, B, 0.2))
 
 
-def test_macl_as_its_authors_compute_it() -> None:
-    """One direction, the other view's rows alone as candidates, α = 1."""
+@pytest.mark.parametrize(("law", "alpha"), [("linear", 1.0), ("power", 2.0)])
+def test_macl_as_its_authors_compute_it(law: str, alpha: float) -> None:
+    """One direction, the other view's rows alone as candidates; their defaults of α."""
 
     def loss(a: Any, b: Any, tau: Any) -> Any:
         s = unit(a) @ unit(b).T
-        p = torch.softmax(s / (tau * (1 + s.diag().mean().detach())), dim=1)
+        alignment = s.diag().mean().detach()
+        p = torch.softmax(s / (tau * (1 + alpha * alignment if law == "linear" else alpha**alignment)), dim=1)
         rest = p.sum(1) - p.diag()
         return -(p.diag().log() / rest.detach()).mean()
 
-    check_agrees(refcl.macl(A, B, 0.2, alpha=1.0, candidates="other_view"), autograd(loss, A, B, 0.2))
+    got = refcl.macl(A, B, 0.2, alpha=alpha, law=law, candidates="other_view")
+    check_agrees(got, autograd(loss, A, B, 0.2))
 
 
 def test_alignment_and_uniformity_as_their_authors_compute_them() -> None:

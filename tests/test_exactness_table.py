@@ -1,13 +1,16 @@
 """What docs/exactness.md says is what the program measures, and within the bound."""
 
+import sys
+
 import exactness
+import numpy as np
 import pytest
 from mpmath import mpf
 
 
 @pytest.mark.parametrize("sizes", [(2, 33), pytest.param(exactness.SIZES, marks=pytest.mark.slow)], ids=str)
 def test_every_quantity_is_within_the_bound(sizes: tuple[int, ...]) -> None:
-    table = exactness.measure(sizes)
+    table, _ = exactness.measure(sizes)
     assert {loss for loss, _ in table} >= {"softmax", "hard softmax", "DCL form", "simple", "triplet", "uniformity"}
     for (loss, quantity), by_dtype in table.items():
         for dtype, worst in by_dtype.items():
@@ -22,7 +25,31 @@ def test_an_error_beyond_the_bound_would_be_seen() -> None:
     worst.add(exactness.Measured(0.0, mpf(1), mpf(1), 100.0), 1.0, "there")
     assert worst.of_bound > 1e12
     assert worst.where == "there, τ = 1"
-    assert worst.count == 2
+    worst.add(exactness.Measured(float("nan"), mpf(1), mpf(1), 0.0), 1.0, "nowhere")
+    assert worst.of_bound == float("inf")
+    assert worst.count == 3
+
+
+@pytest.mark.parametrize("name", exactness.MODULES)
+def test_a_library_s_errors_stand_beside(name: str) -> None:
+    pytest.importorskip(exactness.MODULES[name])
+    _, others = exactness.measure((2,), (name,))
+    eps = float(np.finfo("float64").eps)
+    for quantity in ("loss", "ds", "dτ"):
+        worst = others[name]["softmax", quantity]["float64"]
+        assert worst.count > 8
+        assert worst.in_eps * eps >= 0.99, "nothing is left where the positive dominates"
+
+
+def test_a_library_that_is_missing_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in exactness.MODULES.values():
+        monkeypatch.setitem(sys.modules, module, None)
+    assert exactness.installed() == {}
+    made = exactness.tables((2,))
+    _, _, first, *_, balance, _, _ = made["bound"].splitlines()
+    assert first.count("| not installed ") == 4
+    assert "not installed" not in balance
+    assert "JAX" not in made["dominated-float64"]
 
 
 def test_a_cross_entropy_loses_what_the_gap_keeps() -> None:
@@ -47,7 +74,7 @@ def test_the_page_holds_the_tables_of_the_program() -> None:
     bound = page.partition("<!-- bound -->\n")[2].partition("\n<!-- end -->")[0]
     assert [line.split("|")[1:3] for line in bound.splitlines()] == first_columns
     for line in bound.splitlines()[2:]:
-        _, _, _, _, wide, _, narrow, *_ = line.split("|")
+        _, _, _, _, wide, _, _, _, narrow, *_ = line.split("|")
         assert float(wide) <= 1
         assert float(narrow) <= 1
 

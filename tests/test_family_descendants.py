@@ -1,5 +1,6 @@
 """What the losses that grew from the softmax loss promise by themselves: what is detached, kinks, corners, scales."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -337,6 +338,23 @@ class TestScaleAndTemperature:
         far, near = np.array([[0.1, 0.0, -0.2]]), np.array([[0.9, 0.0, -0.2]])
         assert refcl.model_aware_contrastive(far, TAU)[1].ds[0, 0] == -1 / (TAU * 1.05)
         assert refcl.model_aware_contrastive(near, TAU)[1].ds[0, 0] == -1 / (TAU * 1.45)
+
+    def test_the_power_of_macl_has_the_linear_law_s_slope_at_its_alignment(self) -> None:
+        """1 + log α (A − A₀) is where the power starts: at A = A₀ both laws have one value and one gradient."""
+        s, at = similarities(), {"alignment": float(np.diag(similarities()).mean()), "detach": False}
+        value, grads = refcl.model_aware_contrastive(s, TAU, alpha=2.0, law="power", **at)
+        same, theirs = refcl.model_aware_contrastive(s, TAU, alpha=math.log(2.0), **at)
+        assert value == pytest.approx(same, rel=1e-14)
+        np.testing.assert_allclose(grads.ds, theirs.ds, rtol=1e-12, atol=1e-15)
+        assert grads.dtemperature == pytest.approx(theirs.dtemperature, rel=1e-12)
+        constant, _ = refcl.model_aware_contrastive(s, TAU, alpha=1.0, law="power")
+        assert constant == refcl.model_aware_contrastive(s, TAU, alpha=0.0)[0]
+
+    def test_a_law_of_macl_is_checked(self) -> None:
+        with pytest.raises(ValueError, match=r'law must be "linear" or "power"'):
+            refcl.model_aware_contrastive(similarities(), TAU, law="cubic")
+        with pytest.raises(ValueError, match=r"^model_aware_contrastive: alpha must be > 0"):
+            refcl.model_aware_contrastive(similarities(), TAU, alpha=0.0, law="power")
 
     def test_the_cosine_starts_high_and_is_low_after_half_a_period(self) -> None:
         settings = {"low": 0.07, "high": 0.5, "half_period": 30.0}

@@ -54,6 +54,13 @@ def test_a_pair_says_what_it_is() -> None:
     assert repr(scaled).startswith("<refcl pair scaled(x")
 
 
+def test_gradients_of_every_call_are_of_one_class_made_by_the_first() -> None:
+    pair = Pair(scaled_forward, scaled_backward)
+    assert "Grads" not in vars(pair)
+    first, second = (pair(np.array([1.0, 2.0]), np.array(3.0))[1] for _ in range(2))
+    assert type(first) is type(second) is pair.Grads
+
+
 def test_one_argument_has_one_gradient_still_in_a_named_tuple() -> None:
     _, grads = refcl.triplet(np.array([[0.5, 0.75, 0.25]]))
     assert grads._fields == ("ds",)

@@ -19,6 +19,7 @@ from refcl.pooling import SoftMaximumCache, soft_maximum_backward, soft_maximum_
 from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
 
 CANDIDATES = ("both_views", "other_view")
+LAWS = ("linear", "power")
 
 
 class ModelAwareCache(NamedTuple):
@@ -26,7 +27,7 @@ class ModelAwareCache(NamedTuple):
     pool: SoftMaximumCache
     penalty: WeightedSoftplusCache
     reduced: ReduceCache
-    growth: Array  # () 1 + α(A − A₀): τ over the temperature passed
+    growth: Array  # () τ over the temperature passed
     slope: Array | None  # () ∂τ/∂s⁺ of one anchor; None where τ is a constant
 
 
@@ -36,6 +37,7 @@ def model_aware_contrastive_forward(
     *,
     alpha: float = 0.5,
     alignment: float = 0.0,
+    law: str = "linear",
     detach: bool = True,
     positive: Array | None = None,
     ignore: Array | None = None,
@@ -50,9 +52,12 @@ def model_aware_contrastive_forward(
     temperature : float or () array
         τ₀ > 0, dimensionless: the temperature where the mean similarity of the positives is ``alignment``.
     alpha : float
-        α >= 0: how fast the temperature grows with it.
+        How fast the temperature grows with it: α >= 0, or α > 0 for the law "power", which falls where α < 1.
     alignment : float
         A₀, in units of similarity.
+    law : str
+        "linear": τ = τ₀ (1 + α(A − A₀)), the paper's. "power": τ = τ₀ α^(A − A₀), the other one of the authors' code,
+        where α is 2.
     detach : bool
         Whether the temperature's dependence on s and the weights are constants in the gradient, as in the paper.
     positive : (N,) array of integers, optional
@@ -76,13 +81,13 @@ def model_aware_contrastive_forward(
 
     Notes
     -----
-    .. math:: \tau = \tau_0 \bigl(1 + \alpha (A - A_0)\bigr), \quad A = \operatorname{mean}_i s_{ip}, \qquad
-              L_i = \frac{-\log P_{ip}}{1 - P_{ip}}
+    .. math:: \tau = \tau_0 \bigl(1 + \alpha (A - A_0)\bigr) \text{ or } \tau_0\, \alpha^{A - A_0}, \quad
+              A = \operatorname{mean}_i s_{ip}, \qquad L_i = \frac{-\log P_{ip}}{1 - P_{ip}}
 
     With the weight :math:`1/(1 - P)` detached, the gradient is that of `decoupled_contrastive`, at τ: :math:`-1/\tau`
     at the positive. The value then is not what the gradient is of: hold it against the loss with τ and weights frozen.
-    With ``detach=False`` it is the gradient of the value. α(A − A₀) must stay above −1, which is not looked at: τ would
-    not be positive. lightly adds 1e-8 to 1 − P, which silences an anchor whose positive dominates.
+    With ``detach=False`` it is the gradient of the value. The linear law needs α(A − A₀) > −1, or τ is not positive:
+    that is not looked at. lightly adds 1e-8 to 1 − P, which silences an anchor whose positive dominates.
 
     References
     ----------
@@ -98,14 +103,16 @@ def model_aware_contrastive_forward(
     """
     name = "model_aware_contrastive"
     temperature = check_similarities(name, s, temperature, positive=positive, ignore=ignore, reduction=reduction)
-    alpha, alignment = _check(name, alpha, alignment)
+    alpha, alignment = _check(name, alpha, alignment, law)
     (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
     xp = namespace(s)
-    growth = xp.asarray(1 + alpha * (xp.mean(s_pos) - alignment))  # ()
+    beyond = xp.mean(s_pos) - alignment  # () A − A₀
+    growth = xp.asarray(1 + alpha * beyond if law == "linear" else xp.exp(math.log(alpha) * beyond))  # ()
     gap, pool = soft_maximum_forward(s_pos, s_neg, xp.asarray(temperature * growth), negatives=pairing.negatives)
     loss, penalty = weighted_softplus_forward(gap, detach=detach)
     value, reduced = reduce_forward(loss, reduction=reduction)
-    slope = None if detach else temperature * (alpha / s.shape[0])
+    steepness = alpha if law == "linear" else math.log(alpha) * growth  # ∂growth/∂A
+    slope = None if detach else xp.asarray(temperature * (steepness / s.shape[0]))  # ()
     return value, ModelAwareCache(pairing, pool, penalty, reduced, growth, slope)
 
 
@@ -114,7 +121,7 @@ def model_aware_contrastive_backward(dvalue: Array, cache: ModelAwareCache) -> t
     dgap = weighted_softplus_backward(reduce_backward(dvalue, cache.reduced), cache.penalty)
     ds_pos, ds_neg, dtemperature = soft_maximum_backward(dgap, cache.pool)
     if cache.slope is not None:
-        # τ = τ₀ (1 + α(mean s⁺ − A₀)): every positive moves it alike
+        # τ depends on the mean of s⁺: every positive moves it alike
         ds_pos = ds_pos + dtemperature * cache.slope
     xp = namespace(dtemperature)
     return pairing_backward(ds_pos, ds_neg, cache.pairing), xp.asarray(dtemperature * cache.growth)
@@ -127,6 +134,7 @@ def macl_forward(
     *,
     alpha: float = 0.5,
     alignment: float = 0.0,
+    law: str = "linear",
     detach: bool = True,
     candidates: str = "both_views",
     ignore: Array | None = None,
@@ -143,9 +151,12 @@ def macl_forward(
     temperature : float or () array
         τ₀ > 0, dimensionless: the temperature where the mean similarity of the positives is ``alignment``.
     alpha : float
-        α >= 0: how fast the temperature grows with it.
+        How fast the temperature grows with it: α >= 0, or α > 0 for the law "power", which falls where α < 1.
     alignment : float
         A₀, in units of similarity.
+    law : str
+        "linear": τ = τ₀ (1 + α(A − A₀)), the paper's. "power": τ = τ₀ α^(A − A₀), the other one of the authors' code,
+        where α is 2.
     detach : bool
         Whether the temperature's dependence on a and b and the weights are constants in the gradient, as in the paper.
     candidates : str
@@ -190,7 +201,7 @@ def macl_forward(
     True
     """
     validate.choice("macl", "candidates", candidates, CANDIDATES)
-    alpha, alignment = _check("macl", alpha, alignment)
+    alpha, alignment = _check("macl", alpha, alignment, law)
     positive, cross = None, candidates == "other_view"
     if cross:
         validate.floats("macl", a=(a, "N D"), b=(b, "N D"))
@@ -206,6 +217,7 @@ def macl_forward(
         temperature,
         alpha=alpha,
         alignment=alignment,
+        law=law,
         detach=detach,
         positive=positive,
         ignore=ignore,
@@ -222,8 +234,9 @@ def macl_backward(dvalue: Array, cache: tuple[CompareCache, ModelAwareCache, boo
     return da, db, dtemperature
 
 
-def _check(name: str, alpha: float, alignment: float) -> tuple[float, float]:
-    alpha = validate.setting(name, "alpha", alpha, above=0.0, at_least=True)
+def _check(name: str, alpha: float, alignment: float, law: str) -> tuple[float, float]:
+    linear = validate.choice(name, "law", law, LAWS) == "linear"
+    alpha = validate.setting(name, "alpha", alpha, above=0.0, at_least=linear)
     return alpha, validate.setting(name, "alignment", alignment, above=-math.inf)
 
 

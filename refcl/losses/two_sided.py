@@ -8,9 +8,10 @@ import math
 from typing import Any
 
 from refcl import tiled, validate
-from refcl.backend import Array, arange, constant, namespace
+from refcl.backend import Array, constant, namespace
 from refcl.losses.on_embeddings import compare_backward, compare_forward
 from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
+from refcl.losses.two_views import stack_backward, stack_forward
 from refcl.pair import Pair
 from refcl.pairing import check_roles
 from refcl.reduce import reduce_backward, reduce_forward
@@ -87,35 +88,26 @@ def nt_xent_forward(
     temperature = validate.scalar("nt_xent", "temperature", temperature, like=a, positive=True)
     validate.reduction("nt_xent", reduction)
     validate.setting("nt_xent", "eps", eps, above=0.0)
-    n = a.shape[0]
     z = xp.concat((a, b), axis=0)  # (2N, D)
-    _, ignore = check_roles("nt_xent", z, 2 * n, positive=None, ignore=ignore)
+    check_roles("nt_xent", z, z.shape[0], positive=None, ignore=ignore)
     factor = 2.0 if add_views and reduction == "mean" else 1.0
     if tiled.pays("nt_xent", tile, z, z):
         return tiled.forward(tiled.nt_xent, tile, z, temperature, factor, ignore, reduction, normalize, eps)
-    row = arange(2 * n, like=a)  # (2N,)
-    itself = row[:, None] == row[None, :]  # (2N, 2N)
-    s, compared = compare_forward(z, z, normalize=normalize, eps=eps)
+    (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)  # (2N, 2N)
     value, walk = softmax_contrastive_forward(
-        s,
-        temperature,
-        positive=(row + n) % (2 * n),
-        ignore=itself if ignore is None else itself | ignore,
-        reduction=reduction,
+        s, temperature, positive=roles.positive, ignore=roles.ignore, reduction=reduction
     )
-    return xp.asarray(factor * value), (compared, walk, factor)
+    return xp.asarray(factor * value), (stacked, walk, factor)
 
 
 def nt_xent_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return da, db and dτ: each row receives as an anchor and as everyone else's candidate."""
     if isinstance(cache, tiled.Cache):
         return tiled.backward(dvalue, cache)
-    compared, walk, factor = cache
+    stacked, walk, factor = cache
     ds, dtemperature = softmax_contrastive_backward(factor * dvalue, walk)
-    as_anchor, as_candidate = compare_backward(ds, compared)  # (2N, D)
-    dz = as_anchor + as_candidate  # (2N, D)
-    n = dz.shape[0] // 2
-    return dz[:n, :], dz[n:, :], dtemperature
+    da, db = stack_backward(ds, stacked)
+    return da, db, dtemperature
 
 
 def clip_forward(
