@@ -26,7 +26,7 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
     ----------
     function : callable
         ``f(*tensors)`` or ``f(*tensors, temperature)``, returning a tensor. The temperature comes as a 0-d tensor that
-        requires its gradient; labels, where the loss has them, by name.
+        requires its gradient; labels and memories, where the loss has them, by name.
     device : str
         Where the tensors live.
 
@@ -43,9 +43,10 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
 
     @functools.wraps(function)
     def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
+        arguments, given = _flat(function, arguments)
         dtype = torch.from_numpy(np.zeros(1, dtype=arguments[0].dtype)).dtype
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arguments]
-        value = function(*leaves, **{name: torch.as_tensor(x, device=device) for name, x in companions.items()})
+        value = given(*leaves, **{name: torch.as_tensor(x, device=device) for name, x in companions.items()})
         return _backward_torch(value, leaves, upstream)
 
     return _taking_upstream(candidate, function)
@@ -140,13 +141,14 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
+        tree = jax.tree_util
         with wide(True):
-            dtype = arguments[0].dtype
-            inputs = [jax.numpy.asarray(x, dtype=dtype) for x in arguments]
+            dtype = tree.tree_leaves(arguments)[0].dtype
+            inputs = tree.tree_map(lambda x: jax.numpy.asarray(x, dtype=dtype), arguments)
             shape = jax.eval_shape(lambda *x: function(*x, **companions), *inputs)
             given = np.ones(shape.shape) if upstream is None else np.reshape(upstream, shape.shape)
             value, grads = compiled(inputs, jax.numpy.asarray(given, dtype=shape.dtype), companions)
-            return np.asarray(value), tuple(np.asarray(g) for g in grads)
+            return np.asarray(value), tree.tree_map(np.asarray, grads)
 
     return _taking_upstream(candidate, function)
 
@@ -168,8 +170,9 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def candidate(*arguments: Any, **companions: Any) -> Any:
+        arguments, of_arrays = _flat(function, arguments)
         inputs = [np.array(x, dtype=np.float64) for x in arguments]
-        given = functools.partial(function, **companions)
+        given = functools.partial(of_arrays, **companions)
         value = given(*inputs)
         if np.ndim(value):
             raise CannotJudge("numeric: the function must return a scalar; its gradient is not defined otherwise.")
@@ -184,6 +187,14 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
 
     candidate.noise = 1e-7  # type: ignore[attr-defined]
     return candidate
+
+
+def _flat(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], Callable[..., Any]]:
+    """Return the arguments without the tuple that the first may be, and the function of them."""
+    if not isinstance(arguments[0], tuple):
+        return arguments, function
+    k = len(arguments[0])
+    return (*arguments[0], *arguments[1:]), lambda *x, **settings: function(x[:k], *x[k:], **settings)
 
 
 def _differentiate_row(
@@ -230,12 +241,12 @@ def _backward_torch(value: Any, leaves: list[Any], upstream: Any) -> Any:
 
 
 def _taking_upstream(candidate: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a candidate the positional signature of the function, and the upstream gradient that it can take."""
+    """Give a candidate the signature of the function, and the upstream gradient that it can take."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return candidate
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    given = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "upstream"]
     upstream = inspect.Parameter("upstream", inspect.Parameter.KEYWORD_ONLY, default=None)
-    candidate.__signature__ = inspect.Signature([*positional, upstream])  # type: ignore[attr-defined]
+    candidate.__signature__ = inspect.Signature([*given, upstream])  # type: ignore[attr-defined]
     return candidate

@@ -152,7 +152,7 @@ def judge(
     settings : dict, optional
         What the report repeats.
     """
-    names = (*question.inputs, *([question.scalar] if question.scalar else []))
+    names = question.names
     compared = [(r, tuple(compare(r.right, r.outcome, names))) for r in results]
     judged = [
         Judged(r.probe.name, r.probe.sizes, r.probe.dtype, r.probe.scalar, r.probe.corner, parts)
@@ -167,6 +167,8 @@ def judge(
         gradient_judged=all(r.outcome.grads is not None for r in decisive),
         scalar_judged=all(r.outcome.dscalar is not None for r in decisive) and question.scalar is not None,
         scalar_name=question.scalar,
+        more_judged=question.more if all(len(r.outcome.dmore) == len(question.more) for r in decisive) else (),
+        more_names=question.more,
         probes=judged,
     )
     if all(j.passed for j in judged if not j.corner):
@@ -246,7 +248,10 @@ def _own(inputs: Any, question: Question) -> tuple[tuple[Any, ...], ...]:
     batches = inputs if isinstance(inputs, list) else [inputs]
     found = []
     for batch in batches:
-        arrays = tuple(np.asarray(x) for x in (batch if isinstance(batch, Sequence) else (batch,)))
+        given = batch if isinstance(batch, Sequence) else (batch,)
+        if question.in_a_tuple and len(given) == 1:
+            given = given[0]
+        arrays = tuple(np.asarray(x) for x in given)
         if len(arrays) != len(question.inputs):
             raise ValueError(
                 f"check: inputs of {question.loss} are {', '.join(question.inputs)}; got {len(arrays)} arrays."

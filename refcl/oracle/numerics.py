@@ -209,6 +209,11 @@ def _logits(question: Question, r: Result) -> Any:
     if recipe.normalization == "rows":
         inputs = tuple(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), recipe.eps) for x in inputs)
     z = np.concatenate(inputs)
+    held = question.settings | question.companions(r.wide)
+    memory = held.get("bank", held.get("queue"))
+    if memory is not None:
+        z = np.concatenate([z, memory / np.linalg.norm(memory, axis=1, keepdims=True)])
+        return recipe.scale.at(scalar) * (z @ z.T)
     return recipe.scale.at(scalar) * (
         z @ z.T if recipe.candidates == "all" or len(inputs) == 1 else inputs[0] @ inputs[1].T
     )

@@ -78,6 +78,11 @@ class Recipe:
     ranks: int = 1
 
 
+def places(count: int) -> tuple[str, ...]:
+    """Return what the inputs are called by in ``detached``, whatever their names are."""
+    return ("first", "second", *(f"input {k + 1}" for k in range(2, count)))[:count]
+
+
 class Expected(NamedTuple):
     """A value and its gradients, with what counts as rounding in each."""
 
@@ -87,6 +92,8 @@ class Expected(NamedTuple):
     value_size: float  # unit of the value's rounding error, over eps
     grad_sizes: tuple[Any, ...]  # (rows, 1) the same for each row of each gradient
     dscalar_size: float
+    dmore: tuple[float, ...] = ()  # of further scalars, such as a bias
+    dmore_sizes: tuple[float, ...] = ()
 
 
 class Roles(NamedTuple):
