@@ -233,7 +233,6 @@ def _around_the_clamp(question: Question, shape: tuple[int, int] | None, extra: 
     return [
         Probe(name, views(seed, *(shape or (5, 4)), extra=extra), at, corner=corner)
         for name, seed, at, corner in beyond + on
-        if math.isfinite(at)
     ]
 
 
