@@ -202,7 +202,7 @@ def cancellation(question: Question, r: Result) -> float:
 
 
 def _logits(question: Question, r: Result) -> Any:
-    recipe, scalar = question.recipe, float(r.probe.scalar or 0.0)
+    recipe, scalar = question.recipe, float(question.clamped(r.probe.scalar) or 0.0)
     inputs = r.wide
     if not recipe.embeddings:
         return recipe.scale.at(scalar) * inputs[0]

@@ -89,7 +89,7 @@ class Question:
         """Return τ, whatever the scalar is."""
         if scalar is None or self.scalar == "weight":
             return None
-        return math.exp(-float(self._clamped(scalar) or 0.0)) if self.scalar == "log_scale" else scalar
+        return math.exp(-float(self.clamped(scalar) or 0.0)) if self.scalar == "log_scale" else scalar
 
     def facts(self, inputs: tuple[Any, ...], scalar: float | None) -> Facts:
         """Return the numbers that a factor can be made of."""
@@ -130,7 +130,7 @@ class Question:
                 settings=self.settings | self.companions(inputs),
                 more_scalars=self.more_scalars,
             )
-        held = self._clamped(scalar)
+        held = self.clamped(scalar)
         answer = evaluate(
             recipe,
             inputs,
@@ -148,7 +148,7 @@ class Question:
     def _adds_views(self) -> bool:
         return self.recipe.pool != "pair" and self.recipe.reduction == "mean" and self.settings.get("add_views", False)
 
-    def _clamped(self, scalar: float | None) -> float | None:
+    def clamped(self, scalar: float | None) -> float | None:
         """Return the log-scale that the loss is computed at, where it is held between bounds."""
         bounds = self.settings.get("clamp")
         return scalar if bounds is None or scalar is None else min(max(scalar, bounds[0]), bounds[1])
