@@ -35,13 +35,15 @@ def check(
     ----------
     candidate : callable
         ``candidate(*arrays)`` with its settings baked in, or ``candidate(*arrays, temperature)``, which lets other
-        temperatures be tried. Returns a value, or ``value, grads`` with one gradient for each argument (that of the
-        temperature may be left out). Wrap functions of tensors in `from_torch`, `from_jax` or `from_module`; wrap a
-        function that has no gradient in `numeric`.
+        temperatures be tried. Labels and memories that a loss can't do without (``labels``, ``same``, ``queue``,
+        ``bank``, ``index`` …) come by name; the views of "cmc" come as one tuple; SigLIP's ``bias`` after its
+        log-scale. Returns a value, or ``value, grads`` with one gradient for each argument (that of the temperature,
+        and of the bias, may be left out; those of the views of "cmc" are a tuple). Wrap functions of tensors in
+        `from_torch`, `from_jax` or `from_module`; wrap a function that has no gradient in `numeric`.
     loss : str
         Name of a loss of refcl, such as "nt_xent", "info_nce", "clip" or "softmax_contrastive".
     inputs : tuple of arrays, or list of such tuples, optional
-        Batches of your own beside the built-in ones.
+        Batches of your own beside the built-in ones. What comes by name is made for them, or is a setting.
     only_inputs : bool
         Try your own batches only.
     shape : tuple of int, optional
@@ -52,8 +54,9 @@ def check(
         Whether the candidate takes the temperature after the arrays; by default read from its signature.
     **settings
         Of the loss (temperature, reduction, normalize, eps, hardest, margin, positive, ignore …) and conventions:
-        ``direction`` ("first", "second", "both"), ``positive_in_denominator``, ``detached`` (names of inputs that get
-        no gradient on purpose), ``scale`` (a number or a name such as "2", "τ/0.07").
+        ``views`` (of "cmc", how many), ``direction`` ("first", "second", "both"), ``positive_in_denominator``,
+        ``detached`` (names of inputs that get no gradient on purpose), ``scale`` (a number or a name such as "2",
+        "τ/0.07").
 
     Returns
     -------

@@ -17,7 +17,6 @@ from refcl.oracle.check import check
 from refcl.oracle.question import ask
 from refcl.oracle.report import Report
 
-
 # Steps come before rows, or a tuple before the arrays.
 NOT_BY_ROWS = ("cpc", "cmc")
 
