@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refcl
-from refcl.oracle import assert_correct, check, from_jax, from_torch, numeric
+from refcl.oracle import assert_correct, check, from_jax, from_module, from_torch, numeric
 
 LOSSES = ("moco", "inst_disc", "nce", "cpc", "cmc", "pair_contrastive", "per_anchor_contrastive", "sig_lip")
 
@@ -97,8 +97,9 @@ def test_jax_takes_views_and_memories() -> None:
         logs = jax.nn.log_softmax(z @ bank.T / temperature, axis=1)
         return -jax.numpy.mean(logs[jax.numpy.arange(len(index)), index])
 
-    for candidate, loss in ((cmc, "cmc"), (inst_disc, "inst_disc")):
-        report = check(from_jax(candidate), loss, shape=(4, 5))
+    own = tuple(np.random.default_rng(0).standard_normal((3, 4, 5)))
+    for candidate, loss, inputs in ((cmc, "cmc", own), (inst_disc, "inst_disc", own[:1])):
+        report = check(from_jax(candidate), loss, inputs=inputs, only_inputs=True)  # one shape: compiled once
         assert report.ok, str(report)
         assert report.scalar_judged
 
@@ -118,6 +119,55 @@ def test_the_scalar_stands_after_the_arrays() -> None:
         return refcl.moco(query, key, temperature, queue=queue)
 
     assert check(candidate, "moco").reason == "the candidate must take its temperature directly after query, key."
+
+
+def test_batches_that_the_loss_does_not_take() -> None:
+    with pytest.raises(ValueError, match="moco is not defined on any of these batches"):
+        check(refcl.moco, "moco", extra_keys=2)
+    assert check(refcl.cpc, "cpc", extra_keys=2).ok
+    assert {p.sizes for p in check(refcl.nce, "nce", shape=(4, 6)).probes} == {"4×6"}
+
+
+def test_values_alone_are_differentiated() -> None:
+    def per_anchor(s: Any, temperature: Any) -> Any:
+        return refcl.per_anchor_contrastive(s, temperature)[0]
+
+    def cpc(context: Any, future: Any, weight: Any) -> Any:
+        return refcl.cpc(context, future, weight)[0]
+
+    def inst_disc(query: Any, bank: Any, index: Any) -> Any:
+        return refcl.inst_disc(query, 0.2, bank=bank.astype(query.dtype), index=index)[0]
+
+    rng = np.random.default_rng(0)
+    s, context, future = rng.uniform(-1, 1, (4, 5)), rng.standard_normal((4, 3)), rng.standard_normal((2, 4, 2))
+    own: dict[str, Any] = {
+        "per_anchor_contrastive": (per_anchor, (s, np.array([0.2, 0.5, 0.9, 0.4]))),
+        "cpc": (cpc, (context, future, rng.standard_normal((2, 3, 2)))),
+        "inst_disc": (inst_disc, (rng.standard_normal((4, 3)),)),
+    }
+    for loss, (candidate, inputs) in own.items():
+        settings = {"temperature": 0.2} if loss == "inst_disc" else {}
+        report = check(numeric(candidate), loss, inputs=inputs, only_inputs=True, **settings)
+        assert report.ok, str(report)
+        assert report.gradient_judged
+
+
+def test_a_module_takes_a_queue_by_name() -> None:
+    torch = pytest.importorskip("torch", reason="a module with a learned temperature")
+
+    class Moco(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.temperature = torch.nn.Parameter(torch.tensor(0.2))
+
+        def forward(self, query: Any, key: Any, *, queue: Any) -> Any:
+            q, k = (torch.nn.functional.normalize(x, dim=1) for x in (query, key))
+            logits = torch.cat([(q * k).sum(dim=1, keepdim=True), q @ queue.T], dim=1) / self.temperature
+            return torch.nn.functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
+
+    report = check(from_module(Moco()), "moco")
+    assert report.ok, str(report)
+    assert report.scalar_judged
 
 
 def test_a_bank_of_ones_own() -> None:

@@ -86,26 +86,37 @@ def from_module(
     single = [name for name, p in parameters.items() if p.numel() == 1]
     name = parameter if parameter is not None else (single[0] if len(single) == 1 else None)
     if name is None:
-        return from_torch(lambda *tensors: module(*tensors), device=device)
+        return from_torch(_called(module), device=device)
     if name not in parameters:
         raise ValueError(
             f"from_module: the module has no parameter {name!r}; it has {', '.join(parameters) or 'none'}."
         )
     learned = parameters[name]
 
-    def candidate(*arguments: Any, upstream: Any = None) -> Any:
-        *arrays, scalar = arguments
+    def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
+        (*arrays, scalar), given = _flat(module, arguments)
         dtype = torch.from_numpy(np.zeros(1, dtype=arrays[0].dtype)).dtype
         module.to(dtype=dtype, device=device)
         with torch.no_grad():
             learned.fill_(_held(holds, float(scalar))[0])
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arrays]
-        value, grads = _backward_torch(module(*leaves), [*leaves, learned], upstream)
+        by_name = {name: torch.as_tensor(x, device=device) for name, x in companions.items()}
+        value, grads = _backward_torch(given(*leaves, **by_name), [*leaves, learned], upstream)
         dscalar = grads[-1].reshape(()) * _held(holds, float(scalar))[1]
         return value, (*grads[:-1], dscalar)
 
     candidate.takes_scalar = True  # type: ignore[attr-defined]
-    return candidate
+    return _taking_upstream(candidate, _called(module))
+
+
+def _called(module: Any) -> Callable[..., Any]:
+    """Return a module as a function with the signature of its forward."""
+
+    @functools.wraps(module.forward)
+    def function(*tensors: Any, **companions: Any) -> Any:
+        return module(*tensors, **companions)
+
+    return function
 
 
 def _held(holds: str, t: float) -> tuple[float, float]:

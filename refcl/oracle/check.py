@@ -101,6 +101,8 @@ def check(
             own=_own(inputs, question),
             only_own=only_inputs,
         )
+        if not tried:
+            raise ValueError(f"check: {loss} is not defined on any of these batches; look at shape= and extra_keys=.")
         if question.recipe.reduction == "none" and not wrapped.passes_upstream:
             wrapped.notes["upstream"] = "It takes no upstream gradient: its gradients were compared for one of ones."
             tried = [Probe(p.name, p.inputs, p.scalar, None, p.corner, p.stress) for p in tried]

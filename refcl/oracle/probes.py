@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.companions import MEMORY
 from refcl.oracle.question import Question
 
 DEFAULT_TEMPERATURE = 0.2
@@ -76,7 +77,9 @@ def probes(
         batches = own_batches.get(question.loss, _embeddings if question.recipe.embeddings else _similarities)
         made = batches(question, passes_scalar, shape, extra)
         if question.recipe.embeddings and len(question.inputs) == 1:
-            made = [replace(p, inputs=(np.concatenate(p.inputs),)) for p in made]
+            # Both views stacked, or one alone where a memory stands for the other.
+            stacked = not set(MEMORY) & set(question.companions_needed) and "bank" not in question.settings
+            made = [replace(p, inputs=(np.concatenate(p.inputs) if stacked else p.inputs[0],)) for p in made]
         found += [p for p in made if _is_taken(question, p)]
     return [_with_upstream(p, question) for p in found]
 
