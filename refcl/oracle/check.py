@@ -172,7 +172,7 @@ def judge(
         gradient_judged=all(r.outcome.grads is not None for r in decisive),
         scalar_judged=all(r.outcome.dscalar is not None for r in decisive) and question.scalar is not None,
         scalar_name=question.scalar,
-        more_judged=question.more if all(len(r.outcome.dmore) == len(question.more) for r in decisive) else (),
+        more_judged=question.more if all(_more(r) == (len(question.more),) * 2 for r in decisive) else (),
         more_names=question.more,
         probes=judged,
     )
@@ -181,6 +181,11 @@ def judge(
         return report
     _explain(report, diagnose(question, decisive, call))
     return report
+
+
+def _more(r: Result) -> tuple[int, int]:
+    """Return how many further scalars have a gradient: in the answer, and in what it is held against."""
+    return len(r.outcome.dmore), len(r.right.dmore)
 
 
 def _explain(report: Report, diagnosis: Diagnosis) -> None:

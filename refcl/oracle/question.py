@@ -167,11 +167,13 @@ class Question:
             )
         k = len(inputs)
         dscalar = float(grads[k]) if self.scalar is not None else None
+        dmore = tuple(float(g) for g in grads[len(grads) - len(self.more_scalars) :])
         return sizes._replace(
             value=np.asarray(value).reshape(-1) if np.ndim(value) else np.asarray(value),
             grads=tuple(grads[:k]),
             dscalar=dscalar,
-            dmore=tuple(float(g) for g in grads[len(grads) - len(self.more_scalars) :]),
+            dmore=dmore,
+            dmore_sizes=tuple(max(abs(d), sizes.value_size) for d in dmore),
         )
 
     def shaped_upstream(self, upstream: Any, inputs: tuple[Any, ...], scalar: float | None) -> Any:
