@@ -1,5 +1,6 @@
 """Losses with several inputs, a memory, or settings that move the scalar: right ones pass, wrong ones do not."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -291,3 +292,19 @@ def test_mistakes_are_named_where_views_are_added() -> None:
 
     report = check(candidate, "nt_xent", add_views=True)
     assert report.verdict == "positives-permuted", str(report)
+
+
+@pytest.mark.parametrize(("loss", "count"), [("inst_disc", 9), ("moco", 10), ("nce", 6)])
+def test_candidates_in_a_memory_are_counted(loss: str, count: int) -> None:
+    """The first batch has five anchors."""
+    pair = getattr(refcl, loss)
+
+    def over_candidates(*arrays: Any, **memory: Any) -> Any:
+        rows = memory["noise"].shape[1] + 1 if loss == "nce" else len(next(iter(memory.values()))) + (loss == "moco")
+        value, grads = pair(*arrays, **memory)
+        return value / rows, tuple(g / rows for g in grads)
+
+    over_candidates.__signature__ = inspect.signature(pair)  # type: ignore[attr-defined]
+    report = check(over_candidates, loss)
+    assert report.verdict == "scaled-by-constant"
+    assert f"1/number of candidates ({1 / count:.6g} on the first probe)" in report.findings[0].detail

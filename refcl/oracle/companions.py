@@ -35,20 +35,35 @@ def companions(needed: tuple[str, ...], inputs: tuple[Any, ...], settled: dict[s
         where there are classes enough, two of them are one. The rows of a memory have length 1, as memories hold them.
     """
     n, width = inputs[0].shape[0], inputs[0].shape[-1]
-    rows = len(settled["bank"]) if "bank" in settled else n + 4
+    rows = _rows(n, settled, "bank")
     rng = np.random.default_rng((n, width))
     found: dict[str, Callable[[], Any]] = {
         "labels": lambda: _labels(n),
         "positives": lambda: _positives(n, width),
         "same": lambda: np.arange(n) % 3 != 1,
         "bank": lambda: _on_sphere(rng, rows, width),
-        "queue": lambda: _on_sphere(rng, n + 4, width),
+        "queue": lambda: _on_sphere(rng, _rows(n, settled, "queue"), width),
         "index": lambda: (3 * np.arange(n) + 1) % rows,
         "noise": lambda: rng.integers(0, rows, (n, DRAWS)),
         "log_normalizer": lambda: np.asarray(math.log(rows) + 1.0),
     }
     made = {name: found[name]() for name in needed}
     return {name: x.astype(inputs[0].dtype) if x.dtype.kind == "f" else x for name, x in made.items()}
+
+
+def candidates(loss: str, n: int, settled: dict[str, Any]) -> int | None:
+    """Return how many candidates each of n anchors has, where a memory holds them; its positive is counted."""
+    if loss == "inst_disc":
+        return _rows(n, settled, "bank")
+    if loss == "moco":
+        return _rows(n, settled, "queue") + 1
+    if loss == "nce":
+        return (settled["noise"].shape[1] if "noise" in settled else DRAWS) + 1
+    return None
+
+
+def _rows(n: int, settled: dict[str, Any], memory: str) -> int:
+    return len(settled[memory]) if memory in settled else n + 4
 
 
 def _labels(n: int) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 import refcl.losses
 from refcl import validate
-from refcl.oracle.companions import COMPANIONS, companions
+from refcl.oracle.companions import COMPANIONS, candidates, companions
 from refcl.oracle.constants import Facts, Named, scale_named
 from refcl.oracle.flat import VIEWS, flat_cmc
 from refcl.oracle.pair_recipe import evaluate_pair
@@ -94,7 +94,9 @@ class Question:
     def facts(self, inputs: tuple[Any, ...], scalar: float | None) -> Facts:
         """Return the numbers that a factor can be made of."""
         n = inputs[0].shape[0]
-        m = inputs[1].shape[-2] if self.recipe.embeddings and len(inputs) > 1 else inputs[0].shape[1]
+        m = candidates(self.loss, n, self.settings)
+        if m is None:
+            m = inputs[1].shape[-2] if self.recipe.embeddings and len(inputs) > 1 else inputs[0].shape[1]
         d = inputs[0].shape[1]
         anchors = n + m if self.two_sided else (m if self.recipe.anchors == "second" else n)
         negatives = n + m - 2 if self.recipe.candidates == "all" and self.recipe.embeddings else m - 1
