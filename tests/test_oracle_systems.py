@@ -308,3 +308,15 @@ def test_candidates_in_a_memory_are_counted(loss: str, count: int) -> None:
     report = check(over_candidates, loss)
     assert report.verdict == "scaled-by-constant"
     assert f"1/number of candidates ({1 / count:.6g} on the first probe)" in report.findings[0].detail
+
+
+@pytest.mark.parametrize(
+    ("loss", "asked", "said"),
+    [("cmc", {"core": False}, "core=True"), ("cmc", {"core": True}, "core=False"), ("macl", {}, "detach=False")],
+)
+def test_another_setting_at_which_it_is_right_is_said(loss: str, asked: dict[str, Any], said: str) -> None:
+    name, _, value = said.partition("=")
+    pair = getattr(refcl, loss)
+    report = check(lambda *arrays: pair(*arrays, 0.2, **{name: value == "True"}), loss, temperature=0.2, **asked)
+    assert report.verdict == "unknown"
+    assert report.evidence == [f"It is right for {said}."]
