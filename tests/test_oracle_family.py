@@ -140,14 +140,3 @@ def test_peers_of_the_family() -> None:
         return losses.SupConLoss(temperature=0.1)(z, labels)
 
     assert check(from_torch(sup_con), "sup_con", temperature=0.1).ok
-
-
-def test_open_clip_sig_lip() -> None:
-    open_clip = pytest.importorskip("open_clip.loss", reason="a second opinion on SigLIP")
-    torch = pytest.importorskip("torch", reason="open_clip needs it")
-
-    def candidate(image: Any, text: Any, log_scale: Any) -> Any:
-        image, text = (torch.nn.functional.normalize(x, dim=1) for x in (image, text))
-        return open_clip.SigLipLoss()(image, text, log_scale.exp(), torch.tensor(-10.0, dtype=image.dtype))
-
-    assert check(from_torch(candidate), "sig_lip").ok

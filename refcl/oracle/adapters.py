@@ -220,6 +220,9 @@ def _differentiate_row(
         if step is None:
             found = derivative(f, size)
             gradient[(*row, *where)], step = found.value, found.step
+            if not step:  # nothing finite near here
+                gradient[row] = np.nan
+                return
         else:
             gradient[(*row, *where)] = (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
 

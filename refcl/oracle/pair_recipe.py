@@ -1,8 +1,9 @@
-"""A loss that has no recipe of its own: its pair, entered wrongly.
+"""A loss that has no pool of the recipe's own: its rooms where they are known, else its pair, entered wrongly.
 
-In:  a pair, a recipe of which only what lies around the loss is read, the inputs and the scalar.
+In:  a pair, a recipe, the inputs and the scalar.
 Out: the same as of `recipe.evaluate`: value, gradients and their rounding sizes.
-What can be made wrongly around any loss: the sphere, the temperature, which row is whose positive, what is detached.
+What can be made wrongly around any pair: the sphere, the temperature, which row is whose positive, what is detached.
+What can be made wrongly inside: see `descendants`.
 """
 
 import math
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refcl.oracle.descendants import SLIPS, pool_of
 from refcl.oracle.normalizing import denormalize, normalize
-from refcl.oracle.recipe import Expected, Recipe, places
+from refcl.oracle.recipe import Expected, Recipe, evaluate, places
 from refcl.pair import Pair
 from refcl.sphere import l2_normalize
 
@@ -27,13 +29,14 @@ def evaluate_pair(
     upstream: Any = None,
     settings: dict[str, Any],
     more_scalars: tuple[float, ...] = (),
+    value_only: bool = False,
 ) -> Expected:
     """Evaluate a pair under the choices of a recipe.
 
     Parameters
     ----------
     recipe : Recipe
-        Of it normalization, jacobian, scale, positive and detached are read.
+        Where the rooms of the pair are not known, normalization, jacobian, scale, positive and detached are read.
     pair : Pair
         The loss.
     inputs : tuple of float64 arrays
@@ -46,8 +49,21 @@ def evaluate_pair(
         Passed on to the pair.
     more_scalars : tuple of float
         What stands after the scalar, such as a bias.
+    value_only : bool
+        Do not walk back, where there is a walk.
     """
-    if recipe.positive is not None and len(inputs) != 2:
+    if recipe.inside not in (None, "uniform"):
+        return evaluate(
+            recipe,
+            inputs,
+            scalar,
+            upstream=None if upstream is None else upstream.reshape(-1),
+            positive=settings.get("positive"),
+            ignore=settings.get("ignore"),
+            value_only=value_only,
+            pool=pool_of(pair.__name__, settings, more_scalars),
+        )
+    if recipe.positive is not None and not (recipe.embeddings and len(inputs) == 2):
         return _nothing(inputs)
     order = _order(recipe, inputs)
     moved = inputs if order is None else _reordered(inputs, order)
@@ -59,7 +75,8 @@ def evaluate_pair(
     arguments = (*moved, *(() if effective is None else (effective,)), *more_scalars)
     with np.errstate(all="ignore"):
         try:
-            value, grads = pair(*arguments, **settings, **({} if upstream is None else {"upstream": upstream}))
+            called = pair if recipe.slip is None else SLIPS[recipe.slip]
+            value, grads = called(*arguments, **settings, **({} if upstream is None else {"upstream": upstream}))
         except ValueError:
             return _nothing(inputs)
     k = len(inputs)

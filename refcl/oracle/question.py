@@ -15,6 +15,7 @@ import refcl.losses
 from refcl import validate
 from refcl.oracle.companions import COMPANIONS, candidates, companions
 from refcl.oracle.constants import Facts, Named, scale_named
+from refcl.oracle.descendants import inner_choices
 from refcl.oracle.flat import VIEWS, flat_cmc
 from refcl.oracle.pair_recipe import evaluate_pair
 from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Expected, Recipe, evaluate, places
@@ -95,8 +96,10 @@ class Question:
         """Return the numbers that a factor can be made of."""
         n = inputs[0].shape[0]
         m = candidates(self.loss, n, self.settings)
-        if m is None:
-            m = inputs[1].shape[-2] if self.recipe.embeddings and len(inputs) > 1 else inputs[0].shape[1]
+        if m is None and self.recipe.embeddings:
+            m = inputs[1].shape[-2] if len(inputs) > 1 else 0
+        elif m is None:
+            m = inputs[0].shape[1]
         d = inputs[0].shape[1]
         anchors = n + m if self.two_sided else (m if self.recipe.anchors == "second" else n)
         negatives = n + m - 2 if self.recipe.candidates == "all" and self.recipe.embeddings else m - 1
@@ -131,6 +134,7 @@ class Question:
                 upstream=pushed,
                 settings=self.settings | self.companions(inputs),
                 more_scalars=self.more_scalars,
+                value_only=value_only,
             )
         held = self.clamped(scalar)
         answer = evaluate(
@@ -258,7 +262,7 @@ def ask(
         raise TypeError(f"check: {loss} needs {missing[0]}=.")
     base = settings.pop(scalar, None) if scalar else None
     recipe = _recipe(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks)
-    plain = direction in (None, _base(loss, pair).anchors) and positive_in_denominator and not recipe.detached
+    plain = direction in (None, _base(loss, pair, settings).anchors) and positive_in_denominator and not recipe.detached
     return Question(
         loss,
         pair,
@@ -299,12 +303,12 @@ def _required(pair: Pair) -> list[str]:
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
 
 
-def _base(loss: str, pair: Pair) -> Recipe:
+def _base(loss: str, pair: Pair, settings: dict[str, Any]) -> Recipe:
     """Return the recipe of a loss, or of its pair where it has none."""
     if loss in RECIPES:
         return RECIPES[loss]
     scalar = _scalar(loss, pair)
-    return Recipe(
+    recipe = Recipe(
         embeddings=pair.arguments[0] != "s",
         single=pair.arguments[0] in ("s", "z") or loss in ("inst_disc", "nce"),
         anchors="both" if pair.arguments[0] in ("a", "image") and loss != "pair_contrastive" else "first",
@@ -312,6 +316,7 @@ def _base(loss: str, pair: Pair) -> Recipe:
         scalar=scalar,
         scale=EXP_LOG_SCALE if scalar == "log_scale" else OVER_TEMPERATURE,
     )
+    return replace(recipe, **inner_choices(loss, settings))
 
 
 def _recipe(
@@ -324,7 +329,7 @@ def _recipe(
     inputs: tuple[str, ...],
     ranks: int,
 ) -> Recipe:
-    recipe = _base(loss, pair)
+    recipe = _base(loss, pair, settings)
     if direction is not None:
         if not recipe.embeddings or recipe.pool == "pair" or direction not in ("first", "second", "both"):
             raise ValueError(f'check: direction must be "first", "second" or "both", of embeddings; got {direction!r}.')
