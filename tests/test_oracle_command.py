@@ -38,6 +38,15 @@ def raises(a, b):
 def inner(a):
     return a[1000]
 
+def cmc(views, temperature):
+    return refcl.cmc(views, temperature)
+
+def clip(image, text, log_scale):
+    return refcl.clip(image, text, log_scale, clamp=(0.0, 3.0))
+
+def hcl(a, b):
+    return refcl.hcl(a, b, 0.5, tau_plus=0.1, beta=1.0)
+
 def one(a):
     return 1.0
 
@@ -72,6 +81,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mine_for_refcl.py:right --loss nt_xent", 0, "nt_xent(): CORRECT"),
         ("mine_for_refcl:Losses.right --loss nt_xent", 0, "nt_xent(): CORRECT"),
         ("mine_for_refcl:baked --loss nt_xent --temperature 0.2", 0, "CORRECT"),
+        ("mine_for_refcl:cmc --loss cmc --set views=2", 0, "cmc(views=2): CORRECT"),
+        ("mine_for_refcl:cmc --loss cmc --set core=true", 1, "cmc(core=True): unknown"),
+        ("mine_for_refcl:clip --loss clip --set clamp=[0,3]", 0, "CORRECT"),
+        ("mine_for_refcl:hcl --loss hcl --temperature 0.5 --set tau_plus=0.1 --set beta=1", 0, "CORRECT"),
         ("mine_for_refcl:wrong --loss nt_xent", 1, "temperature-missing"),
         ("mine_for_refcl:right --loss nt_xent --direction first", 1, 'It is right for direction="both".'),
     ],

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 from wrong import in_numpy
-from wrong.cases import Case, numpy_cases, torch_cases
+from wrong.cases import Case, descendant_cases, numpy_cases, torch_cases
 
 import refcl
 from refcl.oracle import check
 from refcl.oracle.mistakes import CATALOGUE, DISTRIBUTED, links
 
-NUMPY = numpy_cases()
+NUMPY = [*numpy_cases(), *descendant_cases()]
 
 
 def named(case: Case) -> str:

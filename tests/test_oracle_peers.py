@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from peers import open_clip_loss
 
 from refcl.oracle import check, from_jax, from_module, from_torch
 
@@ -62,13 +63,26 @@ def test_info_nce_pytorch() -> None:
 
 
 def test_open_clip() -> None:
-    open_clip = pytest.importorskip("open_clip.loss", reason="a second opinion on CLIP")
+    """Its losses take rows that are on the sphere and the scale itself, not its logarithm."""
+    losses = open_clip_loss()
 
-    def candidate(image: Any, text: Any, log_scale: Any) -> Any:
-        image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
-        return open_clip.ClipLoss()(image, text, log_scale.exp())
+    def clip(image: Any, text: Any, log_scale: Any) -> Any:
+        return losses.ClipLoss()(F.normalize(image, dim=1), F.normalize(text, dim=1), log_scale.exp())
 
-    assert check(from_torch(candidate), "clip").ok
+    def sig_lip(image: Any, text: Any, log_scale: Any) -> Any:
+        bias = torch.tensor(-10.0, dtype=image.dtype)
+        return losses.SigLipLoss()(F.normalize(image, dim=1), F.normalize(text, dim=1), log_scale.exp(), bias)
+
+    for candidate, loss in ((clip, "clip"), (sig_lip, "sig_lip")):
+        report = check(from_torch(candidate), loss)
+        assert report.ok, str(report)
+        assert report.gradient_judged
+        assert report.scalar_judged
+    as_they_come = check(from_torch(lambda i, t, log_scale: losses.ClipLoss()(i, t, log_scale.exp())), "clip")
+    assert as_they_come.verdict == "not-normalized"
+    assert check(
+        from_torch(lambda i, t, log_scale: losses.ClipLoss()(i, t, log_scale.exp())), "clip", normalize=False
+    ).ok
 
 
 @pytest.mark.slow

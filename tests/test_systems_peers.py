@@ -3,15 +3,14 @@
 Agreement is to float64 rounding, under the convention that each test names.
 """
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from backends import check_near
 from cases import rows
+from peers import open_clip_loss
 
 import refcl
 
@@ -204,22 +203,14 @@ def test_semi_hard_triplets_as_tensorflow_addons_mines_them() -> None:
 
 
 def test_open_clip_s_loss() -> None:
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        pytest.skip("open_clip is not installed")
-    # The file alone: the package would import vision models as well.
-    spec = importlib.util.spec_from_file_location("open_clip_loss", Path(package.origin).parent / "loss.py")
-    assert spec is not None
-    assert spec.loader is not None
-    open_clip_loss = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(open_clip_loss)
+    loss = open_clip_loss()
     scale = 4.0
 
     def clip(image: Any, text: Any) -> Any:
-        return open_clip_loss.ClipLoss()(unit(image), unit(text), scale)
+        return loss.ClipLoss()(unit(image), unit(text), scale)
 
     def sig_lip(image: Any, text: Any) -> Any:
-        return open_clip_loss.SigLipLoss()(unit(image), unit(text), scale, -2.5)
+        return loss.SigLipLoss()(unit(image), unit(text), scale, -2.5)
 
     value, grads = refcl.clip(QUERY, KEY, np.log(scale))
     check_agrees((value, grads[:2]), autograd(clip, QUERY, KEY))

@@ -26,7 +26,7 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
     ----------
     function : callable
         ``f(*tensors)`` or ``f(*tensors, temperature)``, returning a tensor. The temperature comes as a 0-d tensor that
-        requires its gradient; labels, where the loss has them, by name.
+        requires its gradient; labels and memories, where the loss has them, by name.
     device : str
         Where the tensors live.
 
@@ -43,9 +43,10 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
 
     @functools.wraps(function)
     def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
+        arguments, given = _flat(function, arguments)
         dtype = torch.from_numpy(np.zeros(1, dtype=arguments[0].dtype)).dtype
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arguments]
-        value = function(*leaves, **{name: torch.as_tensor(x, device=device) for name, x in companions.items()})
+        value = given(*leaves, **{name: torch.as_tensor(x, device=device) for name, x in companions.items()})
         return _backward_torch(value, leaves, upstream)
 
     return _taking_upstream(candidate, function)
@@ -85,26 +86,37 @@ def from_module(
     single = [name for name, p in parameters.items() if p.numel() == 1]
     name = parameter if parameter is not None else (single[0] if len(single) == 1 else None)
     if name is None:
-        return from_torch(lambda *tensors: module(*tensors), device=device)
+        return from_torch(_called(module), device=device)
     if name not in parameters:
         raise ValueError(
             f"from_module: the module has no parameter {name!r}; it has {', '.join(parameters) or 'none'}."
         )
     learned = parameters[name]
 
-    def candidate(*arguments: Any, upstream: Any = None) -> Any:
-        *arrays, scalar = arguments
+    def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
+        (*arrays, scalar), given = _flat(module, arguments)
         dtype = torch.from_numpy(np.zeros(1, dtype=arrays[0].dtype)).dtype
         module.to(dtype=dtype, device=device)
         with torch.no_grad():
             learned.fill_(_held(holds, float(scalar))[0])
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arrays]
-        value, grads = _backward_torch(module(*leaves), [*leaves, learned], upstream)
+        by_name = {name: torch.as_tensor(x, device=device) for name, x in companions.items()}
+        value, grads = _backward_torch(given(*leaves, **by_name), [*leaves, learned], upstream)
         dscalar = grads[-1].reshape(()) * _held(holds, float(scalar))[1]
         return value, (*grads[:-1], dscalar)
 
     candidate.takes_scalar = True  # type: ignore[attr-defined]
-    return candidate
+    return _taking_upstream(candidate, _called(module))
+
+
+def _called(module: Any) -> Callable[..., Any]:
+    """Return a module as a function with the signature of its forward."""
+
+    @functools.wraps(module.forward)
+    def function(*tensors: Any, **companions: Any) -> Any:
+        return module(*tensors, **companions)
+
+    return function
 
 
 def _held(holds: str, t: float) -> tuple[float, float]:
@@ -140,13 +152,14 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
+        tree = jax.tree_util
         with wide(True):
-            dtype = arguments[0].dtype
-            inputs = [jax.numpy.asarray(x, dtype=dtype) for x in arguments]
+            dtype = tree.tree_leaves(arguments)[0].dtype
+            inputs = tree.tree_map(lambda x: jax.numpy.asarray(x, dtype=dtype), arguments)
             shape = jax.eval_shape(lambda *x: function(*x, **companions), *inputs)
             given = np.ones(shape.shape) if upstream is None else np.reshape(upstream, shape.shape)
             value, grads = compiled(inputs, jax.numpy.asarray(given, dtype=shape.dtype), companions)
-            return np.asarray(value), tuple(np.asarray(g) for g in grads)
+            return np.asarray(value), tree.tree_map(np.asarray, grads)
 
     return _taking_upstream(candidate, function)
 
@@ -168,8 +181,9 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def candidate(*arguments: Any, **companions: Any) -> Any:
+        arguments, of_arrays = _flat(function, arguments)
         inputs = [np.array(x, dtype=np.float64) for x in arguments]
-        given = functools.partial(function, **companions)
+        given = functools.partial(of_arrays, **companions)
         value = given(*inputs)
         if np.ndim(value):
             raise CannotJudge("numeric: the function must return a scalar; its gradient is not defined otherwise.")
@@ -186,6 +200,14 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
     return candidate
 
 
+def _flat(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], Callable[..., Any]]:
+    """Return the arguments without the tuple that the first may be, and the function of them."""
+    if not isinstance(arguments[0], tuple):
+        return arguments, function
+    k = len(arguments[0])
+    return (*arguments[0], *arguments[1:]), lambda *x, **settings: function(x[:k], *x[k:], **settings)
+
+
 def _differentiate_row(
     function: Callable[..., Any], inputs: list[Any], k: int, row: tuple[int, ...], gradient: Any
 ) -> None:
@@ -198,6 +220,9 @@ def _differentiate_row(
         if step is None:
             found = derivative(f, size)
             gradient[(*row, *where)], step = found.value, found.step
+            if not step:  # nothing finite near here
+                gradient[row] = np.nan
+                return
         else:
             gradient[(*row, *where)] = (8 * (f(step) - f(-step)) - (f(2 * step) - f(-2 * step))) / (12 * step)
 
@@ -230,12 +255,12 @@ def _backward_torch(value: Any, leaves: list[Any], upstream: Any) -> Any:
 
 
 def _taking_upstream(candidate: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a candidate the positional signature of the function, and the upstream gradient that it can take."""
+    """Give a candidate the signature of the function, and the upstream gradient that it can take."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return candidate
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    given = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "upstream"]
     upstream = inspect.Parameter("upstream", inspect.Parameter.KEYWORD_ONLY, default=None)
-    candidate.__signature__ = inspect.Signature([*positional, upstream])  # type: ignore[attr-defined]
+    candidate.__signature__ = inspect.Signature([*given, upstream])  # type: ignore[attr-defined]
     return candidate

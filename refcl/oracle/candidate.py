@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.companions import COMPANIONS
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
 
@@ -55,10 +56,11 @@ class Outcome:
     dscalar: float | None
     eps: float
     noise: float = 0.0  # relative error that the gradients may have beside rounding: numeric differentiation
+    dmore: tuple[float, ...] = ()  # by further scalars, such as a bias; empty where they are not judged
 
     @property
     def finite(self) -> bool:
-        parts = [self.value, *(self.grads or ())]
+        parts = [self.value, *(self.grads or ()), *self.dmore]
         return all(bool(np.all(np.isfinite(x))) for x in parts)
 
 
@@ -78,25 +80,35 @@ class Candidate:
     question: Question
     passes_scalar: bool
     passes_upstream: bool
-    passes: tuple[str, ...] = ()  # which companions of a batch, such as labels
+    passes: tuple[str, ...] = ()  # which companions of a batch, such as labels or a bank
+    passes_more: bool = False  # whether it takes further scalars, such as a bias, after the scalar
     noise: float = 0.0
     notes: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, probe: Probe) -> Outcome:
         given = [np.array(x, copy=True) for x in probe.inputs]
-        arguments: list[Any] = list(given)
+        arguments: list[Any] = [tuple(given)] if self.question.in_a_tuple else list(given)
         if self.passes_scalar:
             arguments.append(probe.scalar)
+        if self.passes_more:
+            arguments += self.question.more_scalars
         keywords = {}
         if self.passes_upstream and probe.upstream is not None:
             keywords["upstream"] = self.question.shaped_upstream(probe.upstream.copy(), probe.inputs, probe.scalar)
         companions = self.question.companions(probe.inputs)
-        keywords |= {name: companions[name] for name in self.passes}
+        keywords |= {
+            name: companions[name] if name in companions else self._settled(name, probe) for name in self.passes
+        }
         returned = self._call(arguments, keywords, probe)
         for name, mine, theirs in zip(self.question.inputs, probe.inputs, given, strict=True):
             if not np.array_equal(mine, theirs, equal_nan=True):
                 self.notes["in place"] = f"It changes its argument {name} in place."
         return self._outcome(returned, probe)
+
+    def _settled(self, name: str, probe: Probe) -> Any:
+        """Return a companion that the user has given, in the precision of the batch."""
+        x = np.asarray(self.question.settings[name])
+        return x.astype(probe.dtype) if x.dtype.kind == "f" else x.copy()
 
     def _call(self, arguments: list[Any], keywords: dict[str, Any], probe: Probe) -> Any:
         try:
@@ -113,29 +125,37 @@ class Candidate:
 
     def _outcome(self, returned: Any, probe: Probe) -> Outcome:
         value, given = _split(returned, len(probe.inputs))
+        if self.question.in_a_tuple and given and (isinstance(given[0], tuple | list) or np.ndim(given[0]) == 3):
+            given = (*given[0], *given[1:])
         value_array = _numbers(value, "the value")
         precisions = [_eps(value_array), _eps(probe.inputs[0])]
-        shape = self._value_shape(probe)
-        if value_array.shape not in _alike(shape):
+        own = self.question.value_shape(probe.inputs, probe.scalar)
+        shape = (int(np.prod(own)),) if own else ()
+        if value_array.shape not in (own, *_alike(shape)):
             raise CannotJudge(
-                f"the value has shape {value_array.shape}; expected {_said(shape)} "
+                f"the value has shape {value_array.shape}; expected {_said(own)} "
                 f'with reduction="{self.question.recipe.reduction}".'
             )
         grads: tuple[Any, ...] | None = None
         dscalar: float | None = None
+        dmore: tuple[float, ...] = ()
         if given is not None:
-            arrays, dscalar = self._gradients(given, probe)
+            arrays, dscalar, dmore = self._gradients(given, probe)
             precisions += [_eps(g) for g in arrays]
             grads = tuple(g.astype(np.float64) for g in arrays)
         eps = max(precisions)
-        return Outcome(value_array.astype(np.float64).reshape(shape), grads, dscalar, eps, self.noise)
+        return Outcome(value_array.astype(np.float64).reshape(shape), grads, dscalar, eps, self.noise, dmore)
 
-    def _gradients(self, given: tuple[Any, ...], probe: Probe) -> tuple[list[Any], float | None]:
+    def _gradients(self, given: tuple[Any, ...], probe: Probe) -> tuple[list[Any], float | None, tuple[float, ...]]:
         k = len(probe.inputs)
-        names = self.question.inputs
-        if len(given) not in (k, k + 1):
-            expected = ", ".join(f"d{n}" for n in (*names, *([self.question.scalar] if self.question.scalar else [])))
-            raise CannotJudge(f"it returned {len(given)} gradients; expected {k} or {k + 1}: {expected}.")
+        names, more = self.question.inputs, self.question.more
+        # A bias is given and not the scalar: then a gradient after those of the arrays is the bias's.
+        has_scalar = self.question.scalar is not None and (self.passes_scalar or not self.passes_more)
+        counts = [k, k + 1, *([k + has_scalar + len(more)] if more else [])]
+        if len(given) not in counts:
+            expected = ", ".join(f"d{n}" for n in self.question.names)
+            said = " or ".join(map(str, dict.fromkeys(counts)))
+            raise CannotJudge(f"it returned {len(given)} gradients; expected {said}: {expected}.")
         arrays = []
         for name, x, g in zip(names, probe.inputs, given, strict=False):
             if g is None:
@@ -146,19 +166,18 @@ class Candidate:
             if array.shape != x.shape:
                 raise CannotJudge(f"the gradient of {name} has shape {array.shape}; expected {x.shape}.")
             arrays.append(array)
-        if len(given) == k or self.question.scalar is None:
-            return arrays, None
-        if given[k] is None:
-            return arrays, float("nan")
-        last = _numbers(given[k], f"the gradient of the {self.question.scalar}")
-        if last.size != 1:
-            raise CannotJudge(f"the gradient of the {self.question.scalar} has shape {last.shape}; expected ().")
-        return arrays, float(last.reshape(()))
+        dscalar = self._scalar_gradient(given[k], str(self.question.scalar)) if has_scalar and len(given) > k else None
+        rest = given[k + has_scalar :]
+        dmore = tuple(self._scalar_gradient(g, name) for g, name in zip(rest, more, strict=False))
+        return arrays, dscalar, dmore
 
-    def _value_shape(self, probe: Probe) -> tuple[int, ...]:
-        if self.question.recipe.reduction != "none":
-            return ()
-        return (int(np.prod(self.question.value_shape(probe.inputs, probe.scalar))),)
+    def _scalar_gradient(self, given: Any, name: str) -> float:
+        if given is None:
+            return float("nan")
+        number = _numbers(given, f"the gradient of the {name}")
+        if number.size != 1:
+            raise CannotJudge(f"the gradient of the {name} has shape {number.shape}; expected ().")
+        return float(number.reshape(()))
 
 
 def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: bool | None = None) -> Candidate:
@@ -180,23 +199,24 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     """
     if not callable(function):
         raise CannotJudge(f"the candidate is a {type(function).__name__}, which can't be called.")
-    k = len(question.inputs)
+    k = 1 if question.in_a_tuple else len(question.inputs)
     if passes_scalar is None and hasattr(function, "takes_scalar"):
         passes_scalar = bool(function.takes_scalar)
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return Candidate(function, question, bool(passes_scalar), False, (), getattr(function, "noise", 0.0))
+        return Candidate(function, question, bool(passes_scalar), False, noise=getattr(function, "noise", 0.0))
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     anything = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     takes_upstream = any(p.name == "upstream" for p in parameters)
-    arrays = ", ".join(question.inputs)
+    arrays = "a tuple of views" if question.in_a_tuple else ", ".join(question.inputs)
     if len(positional) < k and not anything:
         raise CannotJudge(
             f"the candidate takes {len(positional)} positional arguments; {question.loss} gives it {k}: {arrays}."
         )
-    required = [p for p in required if p.name not in question.companions_needed]
+    passes_more = bool(question.more) and all(any(p.name == name for p in positional) for name in question.more)
+    required = [p for p in required if p.name not in (*COMPANIONS, *question.more)]
     most = k + (1 if question.scalar else 0)
     if len(required) > most:
         also = f" and {question.scalar}" if question.scalar else ""
@@ -207,15 +227,21 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     if passes_scalar is None:
         further = positional[k] if len(positional) > k else None
         known = SCALAR_NAMES.get(str(question.scalar), ())
+        if further is not None and further.name in COMPANIONS and any(p.name in known for p in positional[k + 1 :]):
+            raise CannotJudge(f"the candidate must take its {question.scalar} directly after {arrays}.")
         passes_scalar = question.scalar is not None and (
             len(required) > k or (further is not None and further.name in known)
         )
-    companions = tuple(p.name for p in parameters if p.name in question.companions_needed)
+    companions = tuple(
+        p.name
+        for p in parameters
+        if p.name in question.companions_needed or (p.name in question.settings and p.default is p.empty)
+    )
     missing = set(question.companions_needed) - set(companions)
     if missing:
         raise CannotJudge(f"{question.loss} needs {sorted(missing)[0]}: the candidate must take it by that name.")
     noise = getattr(function, "noise", 0.0)
-    return Candidate(function, question, passes_scalar, takes_upstream, companions, noise)
+    return Candidate(function, question, passes_scalar, takes_upstream, companions, passes_more, noise)
 
 
 def shortened(error: BaseException) -> str:

@@ -35,13 +35,15 @@ def check(
     ----------
     candidate : callable
         ``candidate(*arrays)`` with its settings baked in, or ``candidate(*arrays, temperature)``, which lets other
-        temperatures be tried. Returns a value, or ``value, grads`` with one gradient for each argument (that of the
-        temperature may be left out). Wrap functions of tensors in `from_torch`, `from_jax` or `from_module`; wrap a
-        function that has no gradient in `numeric`.
+        temperatures be tried. Labels and memories that a loss can't do without (``labels``, ``same``, ``queue``,
+        ``bank``, ``index`` …) come by name; the views of "cmc" come as one tuple; SigLIP's ``bias`` after its
+        log-scale. Returns a value, or ``value, grads`` with one gradient for each argument (that of the temperature,
+        and of the bias, may be left out; those of the views of "cmc" are a tuple). Wrap functions of tensors in
+        `from_torch`, `from_jax` or `from_module`; wrap a function that has no gradient in `numeric`.
     loss : str
         Name of a loss of refcl, such as "nt_xent", "info_nce", "clip" or "softmax_contrastive".
     inputs : tuple of arrays, or list of such tuples, optional
-        Batches of your own beside the built-in ones.
+        Batches of your own beside the built-in ones. What comes by name is made for them, or is a setting.
     only_inputs : bool
         Try your own batches only.
     shape : tuple of int, optional
@@ -52,8 +54,9 @@ def check(
         Whether the candidate takes the temperature after the arrays; by default read from its signature.
     **settings
         Of the loss (temperature, reduction, normalize, eps, hardest, margin, positive, ignore …) and conventions:
-        ``direction`` ("first", "second", "both"), ``positive_in_denominator``, ``detached`` (names of inputs that get
-        no gradient on purpose), ``scale`` (a number or a name such as "2", "τ/0.07").
+        ``views`` (of "cmc", how many), ``direction`` ("first", "second", "both"), ``positive_in_denominator``,
+        ``detached`` (names of inputs that get no gradient on purpose), ``scale`` (a number or a name such as "2",
+        "τ/0.07").
 
     Returns
     -------
@@ -98,6 +101,8 @@ def check(
             own=_own(inputs, question),
             only_own=only_inputs,
         )
+        if not tried:
+            raise ValueError(f"check: {loss} is not defined on any of these batches; look at shape= and extra_keys=.")
         if question.recipe.reduction == "none" and not wrapped.passes_upstream:
             wrapped.notes["upstream"] = "It takes no upstream gradient: its gradients were compared for one of ones."
             tried = [Probe(p.name, p.inputs, p.scalar, None, p.corner, p.stress) for p in tried]
@@ -152,7 +157,7 @@ def judge(
     settings : dict, optional
         What the report repeats.
     """
-    names = (*question.inputs, *([question.scalar] if question.scalar else []))
+    names = question.names
     compared = [(r, tuple(compare(r.right, r.outcome, names))) for r in results]
     judged = [
         Judged(r.probe.name, r.probe.sizes, r.probe.dtype, r.probe.scalar, r.probe.corner, parts)
@@ -167,6 +172,8 @@ def judge(
         gradient_judged=all(r.outcome.grads is not None for r in decisive),
         scalar_judged=all(r.outcome.dscalar is not None for r in decisive) and question.scalar is not None,
         scalar_name=question.scalar,
+        more_judged=question.more if all(_more(r) == (len(question.more),) * 2 for r in decisive) else (),
+        more_names=question.more,
         probes=judged,
     )
     if all(j.passed for j in judged if not j.corner):
@@ -174,6 +181,11 @@ def judge(
         return report
     _explain(report, diagnose(question, decisive, call))
     return report
+
+
+def _more(r: Result) -> tuple[int, int]:
+    """Return how many further scalars have a gradient: in the answer, and in what it is held against."""
+    return len(r.outcome.dmore), len(r.right.dmore)
 
 
 def _explain(report: Report, diagnosis: Diagnosis) -> None:
@@ -246,7 +258,10 @@ def _own(inputs: Any, question: Question) -> tuple[tuple[Any, ...], ...]:
     batches = inputs if isinstance(inputs, list) else [inputs]
     found = []
     for batch in batches:
-        arrays = tuple(np.asarray(x) for x in (batch if isinstance(batch, Sequence) else (batch,)))
+        given = batch if isinstance(batch, Sequence) else (batch,)
+        if question.in_a_tuple and len(given) == 1:
+            given = given[0]
+        arrays = tuple(np.asarray(x) for x in given)
         if len(arrays) != len(question.inputs):
             raise ValueError(
                 f"check: inputs of {question.loss} are {', '.join(question.inputs)}; got {len(arrays)} arrays."

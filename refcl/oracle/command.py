@@ -47,7 +47,7 @@ def add_verbs(verbs: Any) -> None:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("candidate", metavar="MODULE:FUNCTION", help="package.module:function or path/file.py:function")
-    parser.add_argument("--loss", required=True, metavar="NAME", help="nt_xent, info_nce, clip, softmax_contrastive …")
+    parser.add_argument("--loss", required=True, metavar="NAME", help="any loss of refcl: nt_xent, clip, moco, cpc …")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="numpy", help="whose arrays it takes [numpy]")
     parser.add_argument("--temperature", type=float, metavar="T", help="that is baked in, or to start from")
     parser.add_argument("--log-scale", type=float, metavar="T", help="the same for clip: log(1/temperature)")
@@ -61,6 +61,15 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--margin", type=float, metavar="M", help="of the triplet loss")
     parser.add_argument("--detached", action="append", metavar="INPUT", help="gets no gradient on purpose; repeatable")
     parser.add_argument("--scale", metavar="C", help="factor that is meant: a number, or 2, N/(N-1), tau/0.07 …")
+    parser.add_argument(
+        "--set",
+        dest="more",
+        type=_named_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of the loss, its value as JSON: tau_plus=0.1, core=true, clamp=[0,4.6]; repeatable",
+    )
     parser.add_argument("--shape", type=_shape, metavar="N,D", help="of every batch, for code that is built for one")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds after which it is cut off [60]"
@@ -89,6 +98,7 @@ def check_command(arguments: argparse.Namespace) -> int:
     if not arguments.timeout > 0:
         return _fail("check", f"--timeout must be > 0, got {arguments.timeout:g}.")
     given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
+    given |= dict(arguments.more)
     work = {
         "candidate": arguments.candidate,
         "loss": arguments.loss,
@@ -133,9 +143,7 @@ def check_here(work: dict[str, Any]) -> int:
     from refcl.oracle.check import check
 
     settings = work["settings"]
-    for name in ("detached", "shape"):
-        if name in settings:
-            settings[name] = tuple(settings[name])
+    settings = {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
     if "scale" in settings:
         settings["scale"] = _number_or_name(settings["scale"])
     try:
@@ -257,6 +265,16 @@ def _fail(verb: str, reason: str) -> int:
 
 def _hardest(text: str) -> int | float:
     return int(text) if text.isdigit() else float(text)
+
+
+def _named_value(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    try:
+        if equals and name.isidentifier():
+            return name, json.loads(value)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'expected NAME=VALUE with a value in JSON, such as core=true; got "{text}"')
 
 
 def _shape(text: str) -> tuple[int, int]:

@@ -37,7 +37,7 @@ def compare(expected: Expected, outcome: Outcome, names: tuple[str, ...]) -> lis
     outcome : Outcome
         What it is.
     names : tuple of str
-        The array arguments, then the scalar.
+        The array arguments, the scalar where there is one, then further scalars.
     """
     parts = [_part("value", outcome.value, expected.value, expected.value_size, outcome.eps, 0.0)]
     if outcome.grads is not None:
@@ -45,8 +45,18 @@ def compare(expected: Expected, outcome: Outcome, names: tuple[str, ...]) -> lis
             parts.append(_part(name, got, wanted, size, outcome.eps, outcome.noise))
     if outcome.dscalar is not None and expected.dscalar is not None:
         parts.append(
-            _part(names[-1], outcome.dscalar, expected.dscalar, expected.dscalar_size, outcome.eps, outcome.noise)
+            _part(
+                names[len(expected.grads)],
+                outcome.dscalar,
+                expected.dscalar,
+                expected.dscalar_size,
+                outcome.eps,
+                outcome.noise,
+            )
         )
+    more = names[len(names) - len(expected.dmore) :]
+    for name, got, wanted, size in zip(more, outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False):
+        parts.append(_part(name, got, wanted, size, outcome.eps, outcome.noise))
     return parts
 
 
@@ -59,6 +69,10 @@ def agrees(
     if grads and outcome.grads is not None:
         for got, wanted, size in zip(outcome.grads, expected.grads, expected.grad_sizes, strict=True):
             if not _close(got, wanted, size, outcome.eps, outcome.noise):
+                return False
+    if grads:
+        for d, wanted_d, size in zip(outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False):
+            if not _close(d, wanted_d, size, outcome.eps, outcome.noise):
                 return False
     if scalar and outcome.dscalar is not None and expected.dscalar is not None:
         return _close(outcome.dscalar, expected.dscalar, expected.dscalar_size, outcome.eps, outcome.noise)

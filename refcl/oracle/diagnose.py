@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from refcl.oracle.candidate import CannotJudge
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Call, Invariant, Result, guesses, invariants
 from refcl.oracle.factors import Fit, fit
 from refcl.oracle.mistakes import DISTRIBUTED, Variation, variations
 from refcl.oracle.numerics import cancellation, constant_inside, noise, raw_exponentials_fail
+from refcl.oracle.permuted import any_order
 from refcl.oracle.question import Question, scaled
 from refcl.oracle.recipe import Expected, Recipe
 
@@ -89,12 +92,15 @@ def diagnose(question: Question, results: list[Result], call: Call | None = None
     CannotJudge
         Where answers are NaN or infinite although nothing overflows.
     """
-    judged, overflowed = _without_overflow(question, results)
+    far = [r for r in results if not r.outcome.finite and _overflows_off_the_sphere(question, r)]
+    judged, overflowed = _without_overflow(question, [r for r in results if all(r is not x for x in far)])
     diagnosis = Diagnosis()
-    if overflowed and all(agrees(r.right, r.outcome) for r in judged):
+    if overflowed and not far and all(agrees(r.right, r.outcome) for r in judged):
         diagnosis.findings = [Finding((_OVERFLOW,), overflowed)]
         return diagnosis
     findings = _explain(question, judged)
+    if far and not any("not-normalized" in f.ids for f in findings):
+        raise _nothing_overflows(far[0])
     benign = "" if findings or call is None else _loses_digits(question, results, call, bool(overflowed))
     if benign:
         diagnosis.benign = "" if overflowed else benign
@@ -124,7 +130,7 @@ def _without_overflow(question: Question, results: list[Result]) -> tuple[list[R
         return results, ""
     for r in broken:
         if not raw_exponentials_fail(question, r) and not _cancels(question, r):
-            raise CannotJudge(f'it returned NaN or infinity on probe "{r.probe.name}", where nothing need overflow.')
+            raise _nothing_overflows(r)
     kept = [r for r in results if r.outcome.finite]
     if all(_cancels(question, r) for r in broken):
         return kept, ""
@@ -133,6 +139,18 @@ def _without_overflow(question: Question, results: list[Result]) -> tuple[list[R
         raise CannotJudge("it returned NaN or infinity on every probe.")
     where = ", ".join(f'"{r.probe.name}" ({r.probe.dtype}, {_at(question, r)})' for r in broken)
     return kept, f"NaN or infinity on {where}"
+
+
+def _nothing_overflows(r: Result) -> CannotJudge:
+    return CannotJudge(f'it returned NaN or infinity on probe "{r.probe.name}", where nothing need overflow.')
+
+
+def _overflows_off_the_sphere(question: Question, r: Result) -> bool:
+    """Return whether exponentials of squared lengths leave the range, which only who does not normalize meets."""
+    if question.recipe.normalization != "rows" or not question.recipe.embeddings or r.probe.stress:
+        return False
+    longest = max(float(np.max(np.sum(x * x, axis=1))) for x in r.wide)
+    return longest > float(np.log(np.finfo(r.probe.inputs[0].dtype).max))
 
 
 def _cancels(question: Question, r: Result) -> bool:
@@ -147,6 +165,8 @@ def _at(question: Question, r: Result) -> str:
 def _explain(question: Question, results: list[Result]) -> list[Finding]:
     """Try the explanations in order of how much they assume; stop at the first layer that fits."""
     results = sorted(results, key=lambda r: r.outcome.eps)  # the sharpest first: it turns most of them away
+    if all(agrees(r.right._replace(dmore=()), r.outcome) for r in results):
+        return []  # the gradient of a further scalar alone is wrong, which has no name
     right = fit(question, results, lambda k: results[k].right)
     singles: list[Finding] = []
     if right is not None and not (right.exact and right.scalar_agrees):
@@ -158,7 +178,10 @@ def _explain(question: Question, results: list[Result]) -> list[Finding]:
     bank = [(v, Expectations(question, results, r)) for v, r in variations(question.recipe)]
     singles += [Finding((v.id,), v.detail) for v, e in bank if _all_agree(results, e, scalar=True)]
     if not singles:
-        singles = [Finding((id_,), detail) for id_, detail in constant_inside(question, results)]
+        singles = [
+            Finding((id_,), detail)
+            for id_, detail in (*constant_inside(question, results), *any_order(question, results))
+        ]
     if singles:
         return _one_for_each_name(singles)
     with_factor = []
@@ -247,8 +270,11 @@ def _loses_digits(question: Question, results: list[Result], call: Call, overflo
 
 def _few_digits(question: Question, results: list[Result], call: Call) -> list[Finding]:
     """Name low precision where the error is rough: another one for every small move of the input."""
+    # A scalar's gradient alone has no roughness to be seen.
     ordinary = [
-        r for r in results if not r.probe.stress and r.probe.dtype == "float64" and not agrees(r.right, r.outcome)
+        r
+        for r in results
+        if not r.probe.stress and r.probe.dtype == "float64" and not agrees(r.right._replace(dmore=()), r.outcome)
     ]
     if not ordinary:
         return []

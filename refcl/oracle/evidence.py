@@ -5,6 +5,7 @@ Out: sentences, for a report whose verdict needs company.
 """
 
 import contextlib
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -173,7 +174,7 @@ def _fits(other: Question, results: list[Result]) -> bool:
 def _other_settings(question: Question) -> list[tuple[str, Question]]:
     recipe, found = question.recipe, []
     if recipe.pool == "pair":
-        return []
+        return _other_switches(question)
     if recipe.embeddings:
         for direction in ("first", "second", "both"):
             if direction != recipe.anchors:
@@ -185,6 +186,17 @@ def _other_settings(question: Question) -> list[tuple[str, Question]]:
     if recipe.hardest is not None:
         found.append(("hardest=1.0, all negatives", replace(recipe, hardest=None)))
     return [(said, replace(question, recipe=r, plain=False)) for said, r in found]
+
+
+def _other_switches(question: Question) -> list[tuple[str, Question]]:
+    """Return the question with each yes-or-no setting the other way; normalizing or not has names of its own."""
+    found: list[tuple[str, Question]] = []
+    for p in inspect.signature(question.pair.forward).parameters.values():
+        now = question.settings.get(p.name, p.default)
+        if p.kind is p.KEYWORD_ONLY and isinstance(now, bool) and p.name != "normalize" and question.plain:
+            other = replace(question, settings=question.settings | {p.name: not now})
+            found.append((f"{p.name}={not now}", other))
+    return found
 
 
 def _other_losses(question: Question) -> list[tuple[str, Question]]:

@@ -1,6 +1,6 @@
 """The sphere's room, with the ways in which it is entered wrongly.
 
-In:  both inputs of a loss and how they are brought to length 1.
+In:  the inputs of a loss and how they are brought to length 1.
 Out: the embeddings and, on the way back, the gradients of the inputs.
 """
 
@@ -15,12 +15,12 @@ class Sphere(NamedTuple):
     how: str
     caches: tuple[NormalizeCache, ...]
     lengths: tuple[Any, ...]  # (rows, 1) for each input, or a number: what a gradient is divided by on the way back
-    rows: int  # of the first input
+    cuts: tuple[int, ...]  # where one input ends and the next begins, where they are stacked
 
 
 def normalize(inputs: tuple[Any, ...], how: str, eps: float) -> tuple[tuple[Any, ...], Sphere | None]:
     """Bring the inputs to length 1: each row, or what was taken for it."""
-    n = len(inputs[0])
+    cuts = tuple(int(k) for k in np.cumsum([len(x) for x in inputs[:-1]]))
     if how == "none":
         return inputs, None
     if len(inputs) == 1:
@@ -32,8 +32,8 @@ def normalize(inputs: tuple[Any, ...], how: str, eps: float) -> tuple[tuple[Any,
     caches = tuple(cache for _, cache in done)
     lengths = tuple(cache.length if how == "rows" else float(np.min(cache.length)) for cache in caches)
     if how.endswith("stack"):
-        return (z[0][:n], z[0][n:]), Sphere(how, caches, (lengths[0], lengths[0]), n)
-    return z, Sphere(how, caches, lengths, n)
+        return tuple(np.split(z[0], cuts)), Sphere(how, caches, lengths * len(inputs), cuts)
+    return z, Sphere(how, caches, lengths, cuts)
 
 
 def denormalize(dz: tuple[Any, ...], sphere: Sphere | None, jacobian: str) -> tuple[Any, ...]:
@@ -51,7 +51,7 @@ def denormalize(dz: tuple[Any, ...], sphere: Sphere | None, jacobian: str) -> tu
             dh = dh * cache.length if jacobian == "no length" else dh
         back.append(_turn_back(dh, d, sphere.how))
     if sphere.how.endswith("stack"):
-        return back[0][: sphere.rows], back[0][sphere.rows :]
+        return tuple(np.split(back[0], sphere.cuts))
     return tuple(back)
 
 

@@ -78,8 +78,9 @@ def _families(recipe: Recipe) -> Iterator[Family]:
             ROUND_MASKS,
             False,
         )
-    yield Family("epsilon-in-log", lambda e: f"-log(p + {e:.6g})", with_log_plus, logs, True)
-    yield Family("epsilon-in-log", lambda e: f"-log(max(p, {e:.6g}))", with_clamp, logs, True)
+    if recipe.inside != "supervised":
+        yield Family("epsilon-in-log", lambda e: f"-log(p + {e:.6g})", with_log_plus, logs, True)
+        yield Family("epsilon-in-log", lambda e: f"-log(max(p, {e:.6g}))", with_clamp, logs, True)
     yield Family("epsilon-in-log", lambda e: f"the sum of raw exponentials has {e:.6g} added", with_term, logs, True)
     yield Family(
         "epsilon-in-log",
@@ -101,7 +102,7 @@ def _families(recipe: Recipe) -> Iterator[Family]:
 def constant_inside(question: Question, results: list[Result]) -> list[tuple[str, str]]:
     """Return the ids and details of constants in the logarithm or the mask that explain every answer."""
     recipe = question.recipe
-    if recipe.pool != "softmax":
+    if recipe.pool != "softmax" and recipe.inside not in ("decoupled", "reweighted", "supervised"):
         return []
     names = (*question.inputs, *([question.scalar] if question.scalar else []))
     worst = max(results, key=lambda r: _finite(compare(r.right, r.outcome, names)[0].distance))
@@ -202,13 +203,18 @@ def cancellation(question: Question, r: Result) -> float:
 
 
 def _logits(question: Question, r: Result) -> Any:
-    recipe, scalar = question.recipe, float(r.probe.scalar or 0.0)
+    recipe, scalar = question.recipe, float(question.clamped(r.probe.scalar) or 0.0)
     inputs = r.wide
     if not recipe.embeddings:
         return recipe.scale.at(scalar) * inputs[0]
     if recipe.normalization == "rows":
         inputs = tuple(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), recipe.eps) for x in inputs)
     z = np.concatenate(inputs)
+    held = question.settings | question.companions(r.wide)
+    memory = held.get("bank", held.get("queue"))
+    if memory is not None:
+        z = np.concatenate([z, memory / np.linalg.norm(memory, axis=1, keepdims=True)])
+        return recipe.scale.at(scalar) * (z @ z.T)
     return recipe.scale.at(scalar) * (
         z @ z.T if recipe.candidates == "all" or len(inputs) == 1 else inputs[0] @ inputs[1].T
     )

@@ -1,18 +1,21 @@
-"""A loss that has no recipe of its own: its pair, entered wrongly.
+"""A loss that has no pool of the recipe's own: its rooms where they are known, else its pair, entered wrongly.
 
-In:  a pair, a recipe of which only what lies around the loss is read, the inputs and the scalar.
+In:  a pair, a recipe, the inputs and the scalar.
 Out: the same as of `recipe.evaluate`: value, gradients and their rounding sizes.
-What can be made wrongly around any loss: the sphere, the temperature, which row is whose positive, what is detached.
+What can be made wrongly around any pair: the sphere, the temperature, which row is whose positive, what is detached.
+What can be made wrongly inside: see `descendants`.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from refcl.oracle.descendants import SLIPS, pool_of
 from refcl.oracle.normalizing import denormalize, normalize
-from refcl.oracle.recipe import Expected, Recipe
+from refcl.oracle.recipe import Expected, Recipe, evaluate, places
 from refcl.pair import Pair
+from refcl.sphere import l2_normalize
 
 SLACK = 4.0  # nothing is known about the inside of the loss, so that its roundings are counted generously
 
@@ -26,13 +29,14 @@ def evaluate_pair(
     upstream: Any = None,
     settings: dict[str, Any],
     more_scalars: tuple[float, ...] = (),
+    value_only: bool = False,
 ) -> Expected:
     """Evaluate a pair under the choices of a recipe.
 
     Parameters
     ----------
     recipe : Recipe
-        Of it normalization, jacobian, scale, positive and detached are read.
+        Where the rooms of the pair are not known, normalization, jacobian, scale, positive and detached are read.
     pair : Pair
         The loss.
     inputs : tuple of float64 arrays
@@ -45,31 +49,76 @@ def evaluate_pair(
         Passed on to the pair.
     more_scalars : tuple of float
         What stands after the scalar, such as a bias.
+    value_only : bool
+        Do not walk back, where there is a walk.
     """
-    if recipe.positive is not None and len(inputs) != 2:
+    if recipe.inside not in (None, "uniform"):
+        return evaluate(
+            recipe,
+            inputs,
+            scalar,
+            upstream=None if upstream is None else upstream.reshape(-1),
+            positive=settings.get("positive"),
+            ignore=settings.get("ignore"),
+            value_only=value_only,
+            pool=pool_of(pair.__name__, settings, more_scalars),
+        )
+    if recipe.positive is not None and not (recipe.embeddings and len(inputs) == 2):
         return _nothing(inputs)
     order = _order(recipe, inputs)
     moved = inputs if order is None else _reordered(inputs, order)
     sphere = None
     if "normalize" in pair.settings:
         moved, sphere = normalize(moved, recipe.normalization, recipe.eps)
-        settings = settings | {"normalize": False}
+        settings = settings | _remembered(settings, recipe.eps) | {"normalize": False}
     effective, by_scalar = _effective(recipe, scalar)
     arguments = (*moved, *(() if effective is None else (effective,)), *more_scalars)
     with np.errstate(all="ignore"):
         try:
-            value, grads = pair(*arguments, **settings, **({} if upstream is None else {"upstream": upstream}))
+            called = pair if recipe.slip is None else SLIPS[recipe.slip]
+            value, grads = called(*arguments, **settings, **({} if upstream is None else {"upstream": upstream}))
         except ValueError:
             return _nothing(inputs)
     k = len(inputs)
     dmoved = denormalize(tuple(grads[:k]), sphere, recipe.jacobian)
     given = dmoved if order is None else _put_back(dmoved, order)
-    places = ("first", "second")
     grads_of = tuple(
-        np.zeros_like(g) if place in recipe.detached else np.asarray(g) for place, g in zip(places, given, strict=False)
+        np.zeros_like(g) if place in recipe.detached else np.asarray(g)
+        for place, g in zip(places(k), given, strict=True)
     )
     dscalar = float(grads[k]) * by_scalar if effective is not None else None
-    return _sized(recipe, np.asarray(value), grads_of, dscalar, moved, sphere, effective, upstream)
+    dmore = tuple(float(g) for g in grads[len(grads) - len(more_scalars) :])
+    reach = _reach(pair, recipe, moved)
+    answer = _sized(recipe, np.asarray(value), grads_of, dscalar, moved, sphere, effective, upstream, reach)
+    return answer._replace(dmore=dmore, dmore_sizes=tuple(max(abs(d), answer.value_size) for d in dmore))
+
+
+def _remembered(settings: dict[str, Any], eps: float) -> dict[str, Any]:
+    """Return a memory that the pair itself would have brought to length 1, whatever was done to the inputs."""
+    if not settings.get("normalize", True):
+        return {}
+    return {name: l2_normalize.forward(settings[name], eps=eps)[0] for name in ("bank", "queue") if name in settings}
+
+
+class Reach(NamedTuple):
+    """How large things can get before the scalar: a similarity, and each input's gradient by way of it."""
+
+    similarity: float
+    gradients: tuple[Any, ...]
+
+
+def _reach(pair: Pair, recipe: Recipe, moved: tuple[Any, ...]) -> Reach:
+    if pair.__name__ == "per_anchor_contrastive":
+        s, temperature = np.max(np.abs(moved[0]), axis=1), moved[1]  # (N,)
+        return Reach(float(np.max(s / temperature)), (1 / temperature[:, None], s / temperature**2))
+    longest = [float(np.max(np.linalg.norm(x, axis=-1))) for x in moved]
+    if pair.__name__ == "cpc":
+        context, future = longest[:2]
+        form = float(np.max(np.linalg.norm(moved[2], axis=(-2, -1))))
+        return Reach(context * form * future, (form * future, context * form, context * future))
+    if not recipe.embeddings:
+        return Reach(float(np.max(np.abs(moved[0]))), (1.0,))
+    return Reach(max(longest) ** 2, (max(longest),) * len(moved))
 
 
 def _effective(recipe: Recipe, scalar: float | None) -> tuple[float | None, float]:
@@ -108,25 +157,28 @@ def _sized(
     sphere: Any,
     effective: float | None,
     upstream: Any,
+    reach: Reach,
 ) -> Expected:
-    longest = [float(np.max(np.linalg.norm(x, axis=1))) for x in moved]
-    nearest = max(longest) ** 2 if recipe.embeddings else float(np.max(np.abs(moved[0])))
     steep = 1.0
     if effective is not None and recipe.scalar in ("temperature", "log_scale"):
         steep = math.exp(effective) if recipe.scalar == "log_scale" else 1 / effective
-    condition = SLACK * (1 + nearest * steep)
+    condition = SLACK * (1 + reach.similarity * steep)
     count = len(moved[0]) if recipe.reduction == "mean" else 1
     total = len(moved[0]) if recipe.reduction == "sum" else 1
     heaviest = 1.0 if upstream is None else float(np.max(np.abs(upstream)))
-    floor = steep * heaviest / count * (max(longest) if recipe.embeddings else 1.0)
+    floors = [steep * heaviest / count * x for x in reach.gradients]
     lengths = sphere.lengths if sphere is not None else (1.0,) * len(grads)
     flat = value.reshape(-1) if value.ndim else value
     value_size = total * condition + float(np.max(np.abs(value))) * SLACK
     sizes = tuple(
-        np.maximum(np.max(np.abs(g), axis=1, keepdims=True), floor / length) * condition
-        for g, length in zip(grads, lengths, strict=True)
+        np.maximum(_largest_by_row(g), floor / length) * condition
+        for g, floor, length in zip(grads, floors, lengths, strict=True)
     )
     return Expected(flat, grads, dscalar, value_size, sizes, max(abs(dscalar or 0.0), value_size * steep) * condition)
+
+
+def _largest_by_row(g: Any) -> Any:
+    return np.abs(g) if g.ndim == 1 else np.max(np.abs(g), axis=-1, keepdims=True)
 
 
 def _nothing(inputs: tuple[Any, ...]) -> Expected:

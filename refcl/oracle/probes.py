@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.companions import MEMORY
 from refcl.oracle.question import Question
 
 DEFAULT_TEMPERATURE = 0.2
@@ -72,10 +73,13 @@ def probes(
     """
     found = [Probe(f"your own {k}", inputs, base_scalar(question)) for k, inputs in enumerate(own)]
     if not only_own:
-        batches = _embeddings if question.recipe.embeddings else _similarities
+        own_batches = {"cpc": _predictive, "cmc": _many_views, "per_anchor_contrastive": _own_temperatures}
+        batches = own_batches.get(question.loss, _embeddings if question.recipe.embeddings else _similarities)
         made = batches(question, passes_scalar, shape, extra)
         if question.recipe.embeddings and len(question.inputs) == 1:
-            made = [replace(p, inputs=(np.concatenate(p.inputs),)) for p in made]
+            # Both views stacked, or one alone where a memory stands for the other.
+            stacked = not set(MEMORY) & set(question.companions_needed) and "bank" not in question.settings
+            made = [replace(p, inputs=(np.concatenate(p.inputs) if stacked else p.inputs[0],)) for p in made]
         found += [p for p in made if _is_taken(question, p)]
     return [_with_upstream(p, question) for p in found]
 
@@ -141,6 +145,8 @@ def _embeddings(question: Question, passes: bool, shape: tuple[int, int] | None,
         ]
     elif passes:
         found += [Probe("heavy", pair(9, 5, 3), 0.9), Probe("light", pair(10, 6, 9), 0.07)]
+    if passes and question.settings.get("clamp") is not None:
+        found += _around_the_clamp(question, size(5, 4), extra)
     zero = pair(14, 4, 5)
     zero[0][1] = 0.0
     if normalized:
@@ -179,6 +185,60 @@ def _similarities(question: Question, passes: bool, shape: tuple[int, int] | Non
     return found
 
 
+def _predictive(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+    """Contexts, their futures at several steps, the form of each step: there is no scalar, and norms are all heat."""
+
+    def batch(seed: int, n: int, d: int, steps: int, **how: Any) -> tuple[Any, ...]:
+        return futures(seed, *(shape or (n, d)), steps, extra=extra, **how)
+
+    return [
+        Probe("ordinary", batch(1, 5, 4, 2), None),
+        Probe("prime batch", batch(2, 7, 3, 3), None),
+        Probe("two rows", batch(3, 2, 5, 2), None),
+        Probe("one step", batch(4, 4, 6, 1), None),
+        Probe("duplicates", batch(5, 5, 3, 2, repeat=True), None),
+        Probe("hot", batch(6, 4, 7, 2, norms=0.2), None),
+        Probe("large norms", batch(7, 3, 5, 2, norms=12.0), None),
+        Probe("float32", tuple(x.astype(np.float32) for x in batch(8, 5, 4, 2)), None),
+        Probe("largest norms", batch(9, 4, 3, 2, norms=400.0), None, stress=True),
+    ]
+
+
+def _many_views(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+    """Two views as anywhere else, and the further ones of the same samples."""
+    count = len(question.inputs)
+    return [
+        replace(p, inputs=(*p.inputs, *(another_view(20 + k, p.inputs[0]) for k in range(2, count))))
+        for p in _embeddings(question, passes, shape, 0)
+    ]
+
+
+def _own_temperatures(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+    """Similarities as anywhere else, with temperatures that differ from anchor to anchor."""
+    found = [replace(p, inputs=_with_temperatures(p, 0.1, 0.8)) for p in _similarities(question, passes, shape, extra)]
+    more = (("warm", 16, 1.2, 2.5, False), ("cool", 17, 0.05, 0.09, False), ("coldest", 18, 0.001, 0.002, True))
+    for name, seed, low, high, stress in more:
+        probe = Probe(name, (similarities(seed, *(shape or (5, 5 + extra))),), None, stress=stress)
+        found.append(replace(probe, inputs=_with_temperatures(probe, low, high)))
+    return found
+
+
+def _with_temperatures(probe: Probe, low: float, high: float) -> tuple[Any, Any]:
+    n = len(probe.inputs[0])
+    return probe.inputs[0], np.random.default_rng(n).uniform(low, high, n).astype(probe.dtype)
+
+
+def _around_the_clamp(question: Question, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+    """Log-scales beyond both bounds of CLIP's clamp, and on one, where frameworks differ in the gradient."""
+    low, high = question.settings["clamp"]
+    beyond = [("below the clamp", 16, low - 0.5, False), ("above the clamp", 17, high + 0.5, False)]
+    on = [("on the clamp", 18, high, True)]
+    return [
+        Probe(name, views(seed, *(shape or (5, 4)), extra=extra), at, corner=corner)
+        for name, seed, at, corner in beyond + on
+    ]
+
+
 def views(
     seed: int,
     n: int,
@@ -210,6 +270,30 @@ def views(
     a *= norms * rng.uniform(0.3, 1.2, (n, 1)) / np.sqrt(d)
     b *= rng.uniform(0.5, 1.6, (n + extra, 1)) / np.sqrt(d)
     return a, b
+
+
+def another_view(seed: int, like: Any) -> Any:
+    """Return one more view of the samples of a view, with rows of its own lengths."""
+    rng = np.random.default_rng(seed)
+    n, d = like.shape
+    length = np.linalg.norm(like, axis=1, keepdims=True)
+    direction = like / np.where(length > 0, length, 1.0)
+    more = 0.7 * direction + rng.standard_normal((n, d)) / np.sqrt(d)
+    return (more * rng.uniform(0.4, 1.4, (n, 1))).astype(like.dtype)
+
+
+def futures(
+    seed: int, n: int, d: int, steps: int, *, extra: int = 0, norms: float = 1.0, repeat: bool = False
+) -> tuple[Any, Any, Any]:
+    """Return contexts (N, D), futures (T, M, E) that lie somewhat where their contexts point, and forms (T, D, E)."""
+    rng = np.random.default_rng(seed)
+    context = rng.standard_normal((n, d)) * rng.uniform(0.4, 1.5, (n, 1))
+    weight = rng.standard_normal((steps, d, d + 1)) / np.sqrt(d)
+    future = 0.5 * context @ weight + rng.standard_normal((steps, n, d + 1))
+    future = np.concatenate([future, rng.standard_normal((steps, extra, d + 1))], axis=1)
+    if repeat:
+        context[-1], future[:, n - 1] = context[0], future[:, 0]
+    return context * norms, future, weight
 
 
 def antipodal(seed: int, n: int, d: int, *, extra: int = 0) -> tuple[Any, Any]:

@@ -13,17 +13,19 @@ import numpy as np
 
 import refcl.losses
 from refcl import validate
+from refcl.oracle.companions import COMPANIONS, candidates, companions
 from refcl.oracle.constants import Facts, Named, scale_named
+from refcl.oracle.descendants import inner_choices
+from refcl.oracle.flat import VIEWS, flat_cmc
 from refcl.oracle.pair_recipe import evaluate_pair
-from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Expected, Recipe, evaluate
+from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Expected, Recipe, evaluate, places
 from refcl.pair import Pair
 
 SCALARS = ("temperature", "log_scale", "weight")
 # Scalars that stand after the others and are taken as settings here.
 MORE_SCALARS = {"bias": -10.0}
-ARRAYS = ("s", "z", "query", "key", "a", "b", "image", "text")
-# What goes with a batch and is made for it where the loss can't do without.
-COMPANIONS = ("labels", "positives")
+# Losses with an array where others have a scalar: these are inputs like the rest.
+ALL_ARRAYS = ("cpc", "per_anchor_contrastive")
 
 _ON_SIMILARITIES = Recipe(embeddings=False, single=True)
 RECIPES = {
@@ -53,6 +55,8 @@ class Question:
         Names of its array arguments.
     scalar : str or None
         Name of the scalar that may have a gradient.
+    more : tuple of str
+        Further scalars with a gradient, which stay as they are set.
     recipe : Recipe
         The choices that make it.
     """
@@ -68,8 +72,15 @@ class Question:
     factor: Named | None = None
     positive: Any = None
     ignore: Any = None
-    more_scalars: tuple[float, ...] = ()
+    more: tuple[str, ...] = ()  # names of the scalars that stand after it
+    more_scalars: tuple[float, ...] = ()  # and what they are set to
     companions_needed: tuple[str, ...] = ()
+    in_a_tuple: bool = False  # candidates take the arrays as one tuple, and return their gradients as one
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of everything that has a gradient."""
+        return (*self.inputs, *([self.scalar] if self.scalar else []), *self.more)
 
     @property
     def two_sided(self) -> bool:
@@ -79,12 +90,16 @@ class Question:
         """Return τ, whatever the scalar is."""
         if scalar is None or self.scalar == "weight":
             return None
-        return math.exp(-scalar) if self.scalar == "log_scale" else scalar
+        return math.exp(-float(self.clamped(scalar) or 0.0)) if self.scalar == "log_scale" else scalar
 
     def facts(self, inputs: tuple[Any, ...], scalar: float | None) -> Facts:
         """Return the numbers that a factor can be made of."""
         n = inputs[0].shape[0]
-        m = inputs[1].shape[0] if len(inputs) > 1 else inputs[0].shape[1]
+        m = candidates(self.loss, n, self.settings)
+        if m is None and self.recipe.embeddings:
+            m = inputs[1].shape[-2] if len(inputs) > 1 else 0
+        elif m is None:
+            m = inputs[0].shape[1]
         d = inputs[0].shape[1]
         anchors = n + m if self.two_sided else (m if self.recipe.anchors == "second" else n)
         negatives = n + m - 2 if self.recipe.candidates == "all" and self.recipe.embeddings else m - 1
@@ -119,16 +134,30 @@ class Question:
                 upstream=pushed,
                 settings=self.settings | self.companions(inputs),
                 more_scalars=self.more_scalars,
+                value_only=value_only,
             )
-        return evaluate(
+        held = self.clamped(scalar)
+        answer = evaluate(
             recipe,
             inputs,
-            scalar,
+            held,
             upstream=upstream,
             positive=self.positive,
             ignore=self.ignore,
             value_only=value_only,
         )
+        if held != scalar and answer.dscalar is not None:
+            answer = answer._replace(dscalar=0.0)
+        return scaled(answer, 2.0 if self._adds_views else 1.0)
+
+    @property
+    def _adds_views(self) -> bool:
+        return self.recipe.pool != "pair" and self.recipe.reduction == "mean" and self.settings.get("add_views", False)
+
+    def clamped(self, scalar: float | None) -> float | None:
+        """Return the log-scale that the loss is computed at, where it is held between bounds."""
+        bounds = self.settings.get("clamp")
+        return scalar if bounds is None or scalar is None else min(max(scalar, bounds[0]), bounds[1])
 
     def factor_at(self, inputs: tuple[Any, ...], scalar: float | None) -> float:
         """Return the factor of the convention."""
@@ -144,10 +173,13 @@ class Question:
             )
         k = len(inputs)
         dscalar = float(grads[k]) if self.scalar is not None else None
+        dmore = tuple(float(g) for g in grads[len(grads) - len(self.more_scalars) :])
         return sizes._replace(
             value=np.asarray(value).reshape(-1) if np.ndim(value) else np.asarray(value),
             grads=tuple(grads[:k]),
             dscalar=dscalar,
+            dmore=dmore,
+            dmore_sizes=tuple(max(abs(d), sizes.value_size) for d in dmore),
         )
 
     def shaped_upstream(self, upstream: Any, inputs: tuple[Any, ...], scalar: float | None) -> Any:
@@ -161,25 +193,14 @@ class Question:
         if self.recipe.pool != "pair":
             anchors = self.facts(inputs, scalar).anchors
             return (2, anchors // 2) if self.loss == "clip" and self.two_sided else (anchors,)
-        arguments = (*inputs, *(() if self.scalar is None else (scalar,)), *self.more_scalars)
-        value, _ = self.pair.forward(*arguments, **self.settings, **self.companions(inputs))
+        wide = tuple(np.asarray(x, dtype=np.float64) for x in inputs)
+        arguments = (*wide, *(() if self.scalar is None else (scalar,)), *self.more_scalars)
+        value, _ = self.pair.forward(*arguments, **self.settings, **self.companions(wide))
         return tuple(value.shape)
 
     def companions(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
-        """Return the labels (or who is whose positive) that go with a batch, where the loss needs them.
-
-        The first half of the rows are one view of the second; where there are classes enough, two of them are one.
-        """
-        made: dict[str, Any] = {}
-        n = len(inputs[0])
-        if "labels" in self.companions_needed:
-            classes = np.arange(n) % (n // 2)
-            made["labels"] = np.where(classes == n // 2 - 1, 0, classes) if n >= 8 else classes
-        if "positives" in self.companions_needed:
-            column = np.arange(inputs[0].shape[1])
-            row = np.arange(n)[:, None]
-            made["positives"] = (column == row) | ((column == row + 1) & (row % 2 == 0))
-        return made
+        """Return the labels, the memory (or who is whose positive) that go with a batch, where the loss needs them."""
+        return companions(self.companions_needed, inputs, self.settings)
 
 
 def ask(
@@ -190,6 +211,7 @@ def ask(
     detached: tuple[str, ...] = (),
     scale: float | str | None = None,
     ranks: int = 1,
+    views: int | None = None,
     **settings: Any,
 ) -> Question:
     """Return the question that a loss's name and its settings ask.
@@ -208,6 +230,8 @@ def ask(
         Factor on value and gradients: a number, or a name such as "2", "N/(N-1)" or "τ/0.07".
     ranks : int
         Over how many ranks the rows are spread.
+    views : int, optional
+        Of "cmc": how many views there are; by default 3.
     **settings
         Of the loss: temperature, reduction, normalize and so on.
 
@@ -221,9 +245,9 @@ def ask(
     TypeError, ValueError
         Where the loss or a setting is not known.
     """
-    pair = _pair(loss)
-    inputs = tuple(a for a in pair.arguments if a not in SCALARS and a not in MORE_SCALARS)
-    scalar = next((a for a in pair.arguments if a in SCALARS), None)
+    pair = _pair(loss, views)
+    scalar = _scalar(loss, pair)
+    inputs = tuple(a for a in pair.arguments if a != scalar and a not in MORE_SCALARS)
     more = tuple(float(settings.pop(a, MORE_SCALARS[a])) for a in pair.arguments if a in MORE_SCALARS)
     known = {*pair.settings, *([scalar] if scalar else []), *(a for a in pair.arguments if a in MORE_SCALARS)}
     if "temperature" in settings and scalar == "log_scale":
@@ -233,11 +257,12 @@ def ask(
         raise TypeError(f"check: {loss} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
     needed = [name for name in _required(pair) if name not in settings]
     missing = [name for name in needed if name not in COMPANIONS]
+    settings |= {name: np.asarray(settings[name], dtype=np.float64) for name in ("bank", "queue") if name in settings}
     if missing:
         raise TypeError(f"check: {loss} needs {missing[0]}=.")
     base = settings.pop(scalar, None) if scalar else None
     recipe = _recipe(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks)
-    plain = direction in (None, _base(loss, pair).anchors) and positive_in_denominator and not recipe.detached
+    plain = direction in (None, _base(loss, pair, settings).anchors) and positive_in_denominator and not recipe.detached
     return Question(
         loss,
         pair,
@@ -250,26 +275,27 @@ def ask(
         _factor(scale),
         settings.get("positive"),
         settings.get("ignore"),
+        tuple(a for a in pair.arguments if a in MORE_SCALARS),
         more,
         tuple(needed),
+        loss == "cmc",
     )
 
 
-def _pair(loss: str) -> Pair:
+def _pair(loss: str, views: int | None) -> Pair:
     pair = getattr(refcl.losses, loss, None)
     known = [name for name in refcl.losses.__all__ if isinstance(getattr(refcl.losses, name), Pair)]
     if not isinstance(pair, Pair):
         raise ValueError(f"check: no loss is called {loss!r}; known are {', '.join(sorted(known))}.")
-    strange = [a for a in pair.arguments if a not in (*ARRAYS, *SCALARS, *MORE_SCALARS)]
-    if loss in UNSUPPORTED or strange:
-        raise ValueError(
-            f"check: {loss} takes more than a batch can be made for; hold it against differences: gradcheck."
-        )
+    if loss == "cmc":
+        return flat_cmc(VIEWS if views is None else views)
+    if views is not None:
+        raise TypeError(f"check: {loss} has no setting 'views'; it is cmc's.")
     return pair
 
 
-# Their weight or temperature is an array, or their bank and index belong together.
-UNSUPPORTED = ("cpc", "cmc", "inst_disc", "nce", "per_anchor_contrastive")
+def _scalar(loss: str, pair: Pair) -> str | None:
+    return None if loss in ALL_ARRAYS else next((a for a in pair.arguments if a in SCALARS), None)
 
 
 def _required(pair: Pair) -> list[str]:
@@ -277,19 +303,20 @@ def _required(pair: Pair) -> list[str]:
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
 
 
-def _base(loss: str, pair: Pair) -> Recipe:
+def _base(loss: str, pair: Pair, settings: dict[str, Any]) -> Recipe:
     """Return the recipe of a loss, or of its pair where it has none."""
     if loss in RECIPES:
         return RECIPES[loss]
-    scalar = next((a for a in pair.arguments if a in SCALARS), None)
-    return Recipe(
+    scalar = _scalar(loss, pair)
+    recipe = Recipe(
         embeddings=pair.arguments[0] != "s",
-        single=pair.arguments[0] in ("s", "z"),
-        anchors="both" if pair.arguments[0] in ("a", "image") else "first",
+        single=pair.arguments[0] in ("s", "z") or loss in ("inst_disc", "nce"),
+        anchors="both" if pair.arguments[0] in ("a", "image") and loss != "pair_contrastive" else "first",
         pool="pair",
         scalar=scalar,
         scale=EXP_LOG_SCALE if scalar == "log_scale" else OVER_TEMPERATURE,
     )
+    return replace(recipe, **inner_choices(loss, settings))
 
 
 def _recipe(
@@ -302,7 +329,7 @@ def _recipe(
     inputs: tuple[str, ...],
     ranks: int,
 ) -> Recipe:
-    recipe = _base(loss, pair)
+    recipe = _base(loss, pair, settings)
     if direction is not None:
         if not recipe.embeddings or recipe.pool == "pair" or direction not in ("first", "second", "both"):
             raise ValueError(f'check: direction must be "first", "second" or "both", of embeddings; got {direction!r}.')
@@ -311,15 +338,14 @@ def _recipe(
         if recipe.pool != "softmax":
             raise ValueError(f"check: {loss} has no denominator.")
         recipe = replace(recipe, in_denominator=0)
-    places = dict(zip(inputs, ("first", "second"), strict=False))
+    place_of = dict(zip(inputs, places(len(inputs)), strict=True))
     for name in detached:
-        if name not in (*places, "candidates", "denominator"):
-            raise ValueError(
-                f"check: detached: {loss} has no {name!r}; it has {', '.join((*places, 'candidates', 'denominator'))}."
-            )
+        if name not in (*place_of, "candidates", "denominator"):
+            known = ", ".join((*place_of, "candidates", "denominator"))
+            raise ValueError(f"check: detached: {loss} has no {name!r}; it has {known}.")
     return replace(
         recipe,
-        detached=frozenset(places.get(name, name) for name in detached),
+        detached=frozenset(place_of.get(name, name) for name in detached),
         reduction=validate.reduction("check", settings.get("reduction", "mean")),
         normalization="rows" if "normalize" in pair.settings and settings.get("normalize", True) else "none",
         eps=settings.get("eps", 1e-12),
@@ -351,4 +377,6 @@ def scaled(answer: Expected, value_factor: float, gradient_factor: float | None 
         # Zeros are exact, but what came as zeros is still judged on the scale of what they stand for.
         tuple(x * (abs(g) or 1.0) for x in answer.grad_sizes),
         answer.dscalar_size * (abs(g) or 1.0),
+        tuple(x * g for x in answer.dmore),
+        tuple(x * (abs(g) or 1.0) for x in answer.dmore_sizes),
     )

@@ -49,7 +49,10 @@ class Recipe:
     single: bool = False  # one input only, such as both views stacked
     anchors: str = "first"  # "first", "second" or "both" inputs' rows
     candidates: str = "other"  # "other": the other input's rows; "all": everything but oneself
-    pool: str = "softmax"  # "softmax", "simple" or "triplet"
+    pool: str = "softmax"  # "softmax", "simple" or "triplet"; "pair": what a pair computes
+    inside: str | None = None  # of a pair: what kind of rooms it has between similarities and loss, if they are known
+    slip: str | None = None  # what is made wrongly in them and has no field of its own
+    form: str = "out"  # of several positives: whether their mean is outside or inside the logarithm
     scalar: str | None = "temperature"
     hardest: float | int | None = None
     margin: float = 0.0
@@ -78,6 +81,11 @@ class Recipe:
     ranks: int = 1
 
 
+def places(count: int) -> tuple[str, ...]:
+    """Return what the inputs are called by in ``detached``, whatever their names are."""
+    return ("first", "second", *(f"input {k + 1}" for k in range(2, count)))[:count]
+
+
 class Expected(NamedTuple):
     """A value and its gradients, with what counts as rounding in each."""
 
@@ -87,6 +95,8 @@ class Expected(NamedTuple):
     value_size: float  # unit of the value's rounding error, over eps
     grad_sizes: tuple[Any, ...]  # (rows, 1) the same for each row of each gradient
     dscalar_size: float
+    dmore: tuple[float, ...] = ()  # of further scalars, such as a bias
+    dmore_sizes: tuple[float, ...] = ()
 
 
 class Roles(NamedTuple):
@@ -106,6 +116,7 @@ def evaluate(
     positive: Array | None = None,
     ignore: Array | None = None,
     value_only: bool = False,
+    pool: "Pool | None" = None,
 ) -> Expected:
     """Walk through the rooms as the recipe says, and back.
 
@@ -125,6 +136,8 @@ def evaluate(
         Candidates left out.
     value_only : bool
         Do not walk back.
+    pool : callable, optional
+        What stands between similarities and losses, where it is none of the recipe's own pools.
 
     Returns
     -------
@@ -142,14 +155,14 @@ def evaluate(
     if recipe.embeddings:
         z, sphere = normalize(inputs, recipe.normalization, recipe.eps)
         stack = np.concatenate(z)  # (T, D)
-        roles = _roles(recipe, z[0].shape[0], z[1].shape[0], positive, ignore)
+        roles = _roles(recipe, len(z[0]), sum(len(x) for x in z[1:]), positive, ignore)
         s, product = inner_product.forward(stack[roles.rows], stack)
     else:
         s, product, sphere = inputs[0], None, None
         stack = np.ones((1, 1))
         roles = _roles_of_matrix(recipe, s, positive, ignore)
     with np.errstate(all="ignore"):
-        pooled = _pool(recipe, s, scalar, roles)
+        pooled = (pool or _pool)(recipe, s, scalar, roles)
         value, dloss = _penalize(recipe, pooled.loss, roles, upstream)
         worst = float(np.max(np.abs(pooled.loss))) if np.all(np.isfinite(pooled.loss)) else np.inf
         total = float(len(np.atleast_1d(pooled.loss))) if recipe.reduction == "sum" else 1.0
@@ -163,7 +176,7 @@ def evaluate(
         floor = pooled.sharpness * longest * heaviest / (len(dloss) if recipe.reduction == "mean" else 1)
         if recipe.embeddings:
             grads = _to_embeddings(recipe, ds, product, sphere, roles, inputs)
-            lengths = sphere.lengths if sphere is not None else (1.0, 1.0)
+            lengths = sphere.lengths if sphere is not None else (1.0,) * len(grads)
         else:
             grads, lengths = (ds,), (1.0,)
         sizes = tuple(
@@ -180,10 +193,15 @@ class Pooled(NamedTuple):
     condition: float  # by how much rounding is magnified: the greatest logit, and what is lost where terms cancel
 
 
+Pool = Callable[[Recipe, Any, float | None, Roles], Pooled]
+
+
 def _pool(recipe: Recipe, s: Any, scalar: float | None, roles: Roles) -> Pooled:
     rows = np.arange(len(s))
     s_pos = s[rows, roles.positive]  # (A,)
     negatives = roles.negatives
+    if recipe.pool in ("simple", "triplet") and recipe.in_denominator == 2:
+        negatives = roles.candidates
     if recipe.hardest is not None:
         negatives = hardest_negatives(s, negatives, hardest=recipe.hardest)
     if recipe.pool == "simple":
@@ -363,15 +381,15 @@ def _to_embeddings(
     dz_anchor, dz = inner_product.backward(ds, product)
     if "candidates" in recipe.detached:
         dz = np.zeros_like(dz)
-    if "remote" in recipe.detached:
+    if "remote" in recipe.detached and len(inputs) == 2:
         rank = _rank(len(inputs[0]), len(inputs[1]), recipe.ranks)
         dz = np.where(rank[roles.rows][:, None] == rank[None, :], ds, 0.0).T @ product.z
     dz = dz.copy()
     np.add.at(dz, roles.rows, dz_anchor)
     n = len(inputs[0])
-    grads = denormalize((dz[:n], dz[n:]), sphere, recipe.jacobian)
+    grads = denormalize((dz[:n], dz[n:])[: len(inputs)], sphere, recipe.jacobian)
     return tuple(
-        np.zeros_like(g) if name in recipe.detached else g for name, g in zip(("first", "second"), grads, strict=True)
+        np.zeros_like(g) if name in recipe.detached else g for name, g in zip(("first", "second"), grads, strict=False)
     )
 
 
@@ -386,7 +404,7 @@ def _roles(recipe: Recipe, n: int, m: int, positive: Any, ignore: Any) -> Roles:
         rows, groups = second, (np.arange(m),)
     else:
         rows, groups = np.arange(total), (first, second)
-    right = np.where(rows < n, rows + n, rows - n)  # (A,)
+    right = np.where(rows < n, rows + n, rows - n) if m else rows  # (A,)
     if positive is not None:
         right = np.asarray(positive) + (n if recipe.anchors == "first" and recipe.candidates == "other" else 0)
     candidates = np.ones((len(rows), total), dtype=bool)
@@ -394,7 +412,7 @@ def _roles(recipe: Recipe, n: int, m: int, positive: Any, ignore: Any) -> Roles:
         candidates = (rows[:, None] < n) != (np.arange(total)[None, :] < n)
     if ignore is not None:
         ignored = np.zeros_like(candidates)
-        ignored[:, total - ignore.shape[1] :] = ignore
+        ignored[:, total - ignore.shape[1] :] = ignore[rows] if len(ignore) == total else ignore
         candidates &= ~ignored
     if not recipe.itself:
         candidates[np.arange(len(rows)), rows] = False

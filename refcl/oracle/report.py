@@ -58,6 +58,8 @@ class Report:
     gradient_judged: bool = False
     scalar_judged: bool = False
     scalar_name: str | None = None
+    more_names: tuple[str, ...] = ()  # further scalars with a gradient, such as a bias
+    more_judged: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
     probes: list[Judged] = field(default_factory=list)
     invariants: list[Invariant] = field(default_factory=list)
@@ -97,6 +99,7 @@ class Report:
             "settings": self.settings,
             "gradient_judged": self.gradient_judged,
             "scalar_judged": self.scalar_judged,
+            "more_judged": self.more_judged,
             "findings": [
                 {"ids": list(f.ids), "detail": f.detail, "convention": f.convention, "mistakes": _mistakes(f)}
                 for f in self.findings
@@ -148,6 +151,8 @@ class Report:
         missing = [] if self.gradient_judged else ["gradients (none were returned)"]
         if self.scalar_name and not self.scalar_judged:
             missing.append(f"gradient of the {self.scalar_name}")
+        what += [f"gradient of the {name}" for name in self.more_judged]
+        missing += [f"gradient of the {name}" for name in self.more_names if name not in self.more_judged]
         said = f"compared: {', '.join(what)} on {len(self.probes)} batches"
         scalars = sorted({p.scalar for p in self.probes if p.scalar is not None})
         if scalars:

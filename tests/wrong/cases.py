@@ -6,7 +6,8 @@ A mistake is tried with its temperature baked in and with the temperature as an 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from wrong import in_numpy
+from refcl.oracle import numeric
+from wrong import descendants, in_numpy
 
 OVERFLOW = "overflow-at-small-temperature"
 
@@ -32,6 +33,22 @@ def numpy_cases() -> list[Case]:
             continue
         free = f"{expected} + {OVERFLOW}" if function in raw else expected
         found.append(Case(free, f"{name}, τ free", "numpy", "nt_xent", function, {"passes_scalar": True}))
+    return found
+
+
+def descendant_cases() -> list[Case]:
+    found = []
+    for loss, settings, way, cases in descendants.LOSSES:
+        for expected, function in cases:
+            candidate, how = function, dict(settings)
+            if way == "τ free":
+                how["passes_scalar"] = True
+            elif "bare" not in way:
+                candidate = _baked(function, 0.2)
+                how["temperature"] = 0.2
+            if "numeric" in way:
+                candidate = numeric(candidate)
+            found.append(Case(expected, f"{function.__name__}, {way}", "numpy", loss, candidate, how))
     return found
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from refcl.oracle import check
-from wrong.cases import Case, numpy_cases, torch_cases
+from wrong.cases import Case, descendant_cases, numpy_cases, torch_cases
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "oracle.md"
 BEGIN, END = "<!-- tests/wrong/table.py writes from here -->", "<!-- to here -->"
@@ -54,7 +54,9 @@ def with_table(page: str, text: str) -> str:
 
 def main() -> int:
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(with_table(page, table(judged([*numpy_cases(), *torch_cases()]))), encoding="utf-8")
+    PAGE.write_text(
+        with_table(page, table(judged([*numpy_cases(), *descendant_cases(), *torch_cases()]))), encoding="utf-8"
+    )
     return 0
 
 

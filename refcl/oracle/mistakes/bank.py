@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.recipe import ONE, Extra, Recipe, Scale
+from refcl.oracle.recipe import ONE, OVER_TEMPERATURE, Extra, Recipe, Scale
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,22 @@ def _if(holds: Callable[[Recipe], bool], **change: Any) -> Callable[[Recipe], Re
 
 
 def _softmax(r: Recipe) -> bool:
-    return r.pool == "softmax"
+    """A pool of exponentials: the paper's, or one of the descendants'."""
+    return r.pool == "softmax" or r.inside in ("decoupled", "reweighted", "model aware", "supervised")
+
+
+def _plain(r: Recipe) -> bool:
+    """The loss of an anchor is -log p of its one positive, whatever else the denominator holds."""
+    return r.pool == "softmax" or r.inside in ("decoupled", "reweighted")
+
+
+def _walked(r: Recipe) -> bool:
+    """From similarities on, the rooms are known."""
+    return r.pool != "pair" or r.inside not in (None, "uniform")
+
+
+def _reweighted(r: Recipe) -> bool:
+    return r.inside == "reweighted"
 
 
 def _everyone(r: Recipe) -> bool:
@@ -48,23 +63,33 @@ def _both(r: Recipe) -> bool:
 
 
 def _both_reduced(r: Recipe) -> bool:
-    return _both(r) and r.reduction != "none" and r.pool != "pair"
+    return _both(r) and r.reduction != "none" and _walked(r)
 
 
 def _by_rows(r: Recipe) -> bool:
-    return r.reduction != "none" and r.combine == "row by row" and r.pool != "pair"
+    return r.reduction != "none" and r.combine == "row by row" and (r.pool != "pair" or _plain(r))
 
 
 def _can_be_outer(r: Recipe) -> bool:
-    return r.reduction != "none" and _softmax(r) and r.log_of_mean is None and r.twice is None
+    # log Σ − s_p, without the positive in the sum, has the same mean over all (i, j) as over i.
+    in_the_sum = r.pool == "softmax" or _reweighted(r)
+    return r.reduction != "none" and in_the_sum and r.log_of_mean is None and r.twice is None
 
 
 def _can_be_twice(r: Recipe) -> bool:
-    return _softmax(r) and r.combine == "row by row"
+    return r.pool == "softmax" and r.combine == "row by row"
 
 
 def _two_inputs(r: Recipe) -> bool:
     return r.embeddings and not r.single
+
+
+def _one_positive(r: Recipe) -> bool:
+    return r.inside != "supervised"
+
+
+def _in_denominator(r: Recipe) -> bool:
+    return _softmax(r) and r.in_denominator == 1
 
 
 def _on_sphere(r: Recipe) -> bool:
@@ -151,7 +176,7 @@ def _right(r: Recipe) -> Scale:
 
 def _e_subtracted(r: Recipe) -> Recipe | None:
     """Σ_k exp(α s_k) with oneself, less e: beside the others stands exp(α) − e, which is negative where α < 1."""
-    if not (_everyone(r) and _on_sphere(r)):
+    if not (_everyone(r) and _on_sphere(r)) or r.inside in ("reweighted", "model aware"):
         return None
     alpha, slope = r.scale.at, r.scale.slope
 
@@ -177,16 +202,58 @@ def _rows(k: int) -> str:
 
 BANK = (
     Variation("self-in-denominator", "", _if(_everyone, itself=True)),
+    Variation(
+        "self-in-denominator",
+        "it is one of its own positives too",
+        _if(lambda r: _everyone(r) and r.inside == "supervised", slip="oneself is a positive"),
+    ),
+    Variation(
+        "self-in-denominator",
+        "in the uniformity, where a row's pair with itself adds exp(0) = 1",
+        _if(lambda r: r.inside == "uniform", slip="own pairs"),
+    ),
+    Variation(
+        "self-in-denominator",
+        "and K counts it",
+        _if(lambda r: _everyone(r) and _reweighted(r), itself=True, slip="count what is there"),
+    ),
     Variation("self-masked-with-zero", "", _if(_everyone, extra=constant_term(0.0))),
+    Variation(
+        "self-masked-with-zero",
+        "and K counts it",
+        _if(lambda r: _everyone(r) and _reweighted(r), extra=constant_term(0.0), slip="count what is there"),
+    ),
     Variation("self-term-wrong-constant", "", _e_subtracted),
     Variation(
-        "positive-missing-from-denominator", "", _if(lambda r: _softmax(r) and r.in_denominator == 1, in_denominator=0)
+        "positive-missing-from-denominator",
+        "",
+        _if(lambda r: _in_denominator(r) and r.inside != "model aware", in_denominator=0),
     ),
-    Variation("positive-counted-twice", "", _if(lambda r: _softmax(r) and r.in_denominator == 1, in_denominator=2)),
+    Variation("positive-counted-twice", "", _if(_in_denominator, in_denominator=2)),
+    Variation(
+        "positive-counted-twice",
+        "it is one of the K negatives too",
+        _if(lambda r: _in_denominator(r) and _reweighted(r), in_denominator=2, slip="count what is there"),
+    ),
+    Variation("positive-among-negatives", "", _if(lambda r: _softmax(r) and r.in_denominator == 0, in_denominator=1)),
+    Variation(
+        "positive-among-negatives",
+        "",
+        _if(lambda r: r.pool == "simple" or (r.pool == "triplet" and r.margin > 0), in_denominator=2),
+    ),
     Variation("cross-view-only", "", _if(lambda r: _both(r) and r.candidates == "all", candidates="other")),
     Variation("one-direction", "the first input's rows are the anchors", _if(_both_reduced, anchors="first")),
     Variation("one-direction", "the second input's rows are the anchors", _if(_both_reduced, anchors="second")),
+    *(
+        Variation(
+            "one-direction",
+            f"the uniformity is the {which} view's alone",
+            _if(lambda r: r.inside == "uniform", slip=f"uniformity of the {which} view"),
+        )
+        for which in ("first", "second")
+    ),
     Variation("temperature-missing", "", _scaled(scale=_one)),
+    Variation("temperature-missing", "but in the floor", _if(_reweighted, scale=ONE, slip="the floor is right")),
     Variation("temperature-inverted", "", _scaled(scale=_inverted)),
     Variation("log-scale-not-exponentiated", "", _scaled(scale=_not_exponentiated)),
     Variation(
@@ -194,6 +261,11 @@ BANK = (
     ),
     Variation("temperature-missing-on-positive", "in numerator and denominator", _scaled(scale_positive=_one)),
     Variation("temperature-missing-on-negatives", "", _scaled(scale=_one, scale_positive=_right)),
+    Variation(
+        "temperature-missing-on-negatives",
+        "but in the floor",
+        _if(_reweighted, scale=ONE, scale_positive=OVER_TEMPERATURE, slip="the floor is right"),
+    ),
     Variation(
         "temperature-missing-on-negatives",
         "nor is the positive in the denominator",
@@ -216,6 +288,11 @@ BANK = (
         _if(_on_sphere, jacobian="no length"),
     ),
     Variation("log-of-mean", "", _if(_by_rows, log_of_mean="all")),
+    Variation(
+        "log-of-mean",
+        "over the positives of an anchor: the form with the mean inside the logarithm",
+        _if(lambda r: r.inside == "supervised" and r.form == "out", form="in"),
+    ),
     Variation("log-of-mean", "in each direction", _if(lambda r: _by_rows(r) and _both(r), log_of_mean="by direction")),
     Variation("broadcast-outer", "", _if(_can_be_outer, combine="outer")),
     Variation(
@@ -232,23 +309,35 @@ BANK = (
     Variation(
         "double-softmax", "the temperature in the second only", _if(_can_be_twice, twice="masked, late temperature")
     ),
-    Variation("keys-detached", "", lambda r: _detach(r, "candidates") if _two_inputs(r) and r.pool != "pair" else None),
+    Variation(
+        "keys-detached",
+        "",
+        lambda r: _detach(r, "candidates") if r.embeddings and _walked(r) else None,
+    ),
     Variation(
         "keys-detached", "the second input gets none", lambda r: _detach(r, "second") if _two_inputs(r) else None
     ),
-    Variation("keys-detached", "the first input gets none", lambda r: _detach(r, "first") if _both(r) else None),
-    Variation("denominator-detached", "", lambda r: _detach(r, "denominator") if _softmax(r) else None),
+    Variation(
+        "keys-detached",
+        "the first input gets none",
+        lambda r: _detach(r, "first") if _both(r) or r.inside == "apart" else None,
+    ),
+    Variation(
+        "denominator-detached",
+        "",
+        lambda r: _detach(r, "denominator") if _softmax(r) and r.inside != "model aware" else None,
+    ),
     Variation("positives-interleaved", "", _if(lambda r: _both(r) and r.candidates == "all", positive=_interleaved)),
     *(
-        Variation("positives-permuted", f"{_rows(k)} in every direction", _if(lambda r: True, positive=rolled(k)))
+        Variation("positives-permuted", f"{_rows(k)} in every direction", _if(_one_positive, positive=rolled(k)))
         for k in (1, -1, 2, -2)
     ),
     *(
         Variation("positives-permuted", f"one input is {_rows(k)}", _if(_both, positive=rolled_apart(k)))
         for k in (1, -1, 2, -2)
     ),
-    Variation("positives-permuted", "in reverse order", _if(lambda r: True, positive=_reversed)),
-    Variation("positives-permuted", "the first row for everyone", _if(lambda r: True, positive=_first)),
+    Variation("positives-permuted", "in reverse order", _if(_one_positive, positive=_reversed)),
+    Variation("positives-permuted", "the first row for everyone", _if(_one_positive, positive=_first)),
     Variation("remote-gradients-dropped", "", lambda r: _detach(r, "remote") if r.ranks > 1 else None),
     Variation(
         "rank-offset-missing",

@@ -59,6 +59,14 @@ _ENTRIES = (
         (),
     ),
     Mistake(
+        "positive-among-negatives",
+        "the positive is counted among the negatives of a loss that leaves it out: the decoupled loss becomes the "
+        "softmax loss, the simple loss pushes what it pulls",
+        "k over all candidates",
+        "k over all candidates but p",
+        ("WangFeng18/UnsupervisedLearningCodes",),
+    ),
+    Mistake(
         "cross-view-only",
         "only the other view's rows are candidates",
         "k over the N rows of the other view",

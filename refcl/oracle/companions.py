@@ -1,0 +1,81 @@
+"""What goes with a batch and gets no gradient: labels, masks, a memory of earlier steps and who is whose in it.
+
+In:  the names of what a loss can't do without, the batch, and what the user has settled.
+Out: arrays by name. They follow from the shapes alone, so that a batch can be moved a little and keep them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+LABELS = ("labels", "positives", "same")
+MEMORY = ("bank", "index", "noise", "log_normalizer", "queue")
+COMPANIONS = (*LABELS, *MEMORY)
+DRAWS = 5  # rows of the bank that are drawn as noise for each anchor
+
+
+def companions(needed: tuple[str, ...], inputs: tuple[Any, ...], settled: dict[str, Any]) -> dict[str, Any]:
+    """Return what a loss needs beside a batch.
+
+    Parameters
+    ----------
+    needed : tuple of str
+        Names among ``COMPANIONS``.
+    inputs : tuple of arrays
+        The batch; what is made of numbers comes in its precision.
+    settled : dict
+        What the user has given: an index made here points into a bank of theirs.
+
+    Returns
+    -------
+    made : dict
+        Arrays by name. The first half of the rows of a batch are one view of the second, so that labels come in pairs;
+        where there are classes enough, two of them are one. The rows of a memory have length 1, as memories hold them.
+    """
+    n, width = inputs[0].shape[0], inputs[0].shape[-1]
+    rows = _rows(n, settled, "bank")
+    rng = np.random.default_rng((n, width))
+    found: dict[str, Callable[[], Any]] = {
+        "labels": lambda: _labels(n),
+        "positives": lambda: _positives(n, width),
+        "same": lambda: np.arange(n) % 3 != 1,
+        "bank": lambda: _on_sphere(rng, rows, width),
+        "queue": lambda: _on_sphere(rng, _rows(n, settled, "queue"), width),
+        "index": lambda: (3 * np.arange(n) + 1) % rows,
+        "noise": lambda: rng.integers(0, rows, (n, DRAWS)),
+        "log_normalizer": lambda: np.asarray(math.log(rows) + 1.0),
+    }
+    made = {name: found[name]() for name in needed}
+    return {name: x.astype(inputs[0].dtype) if x.dtype.kind == "f" else x for name, x in made.items()}
+
+
+def candidates(loss: str, n: int, settled: dict[str, Any]) -> int | None:
+    """Return how many candidates each of n anchors has, where a memory holds them; its positive is counted."""
+    if loss == "inst_disc":
+        return _rows(n, settled, "bank")
+    if loss == "moco":
+        return _rows(n, settled, "queue") + 1
+    if loss == "nce":
+        return (settled["noise"].shape[1] if "noise" in settled else DRAWS) + 1
+    return None
+
+
+def _rows(n: int, settled: dict[str, Any], memory: str) -> int:
+    return len(settled[memory]) if memory in settled else n + 4
+
+
+def _labels(n: int) -> Any:
+    classes = np.arange(n) % (n // 2)
+    return np.where(classes == n // 2 - 1, 0, classes) if n >= 8 else classes
+
+
+def _positives(n: int, m: int) -> Any:
+    column, row = np.arange(m), np.arange(n)[:, None]
+    return (column == row) | ((column == row + 1) & (row % 2 == 0))
+
+
+def _on_sphere(rng: np.random.Generator, rows: int, width: int) -> Any:
+    x = rng.standard_normal((rows, width))
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
