@@ -257,7 +257,8 @@ def test_ctrl_c_while_numpy_is_imported_is_said_in_one_line(started_as: str, del
         time.sleep(delay)
         command.send_signal(signal.SIGINT)
         _, err = command.communicate(timeout=60)
-    assert command.returncode == 130, err
+    # Once the import is over, Python may end by the signal itself, which a shell calls 130 as well.
+    assert command.returncode in (130, -signal.SIGINT), err
     assert err in ("refcl: interrupted.\n", "refcl study: interrupted; go on with --resume.\n")
 
 
