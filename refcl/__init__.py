@@ -14,7 +14,11 @@ Read the rooms in the order in which data walks through them:
 ('dquery', 'dkey', 'dtemperature')
 """
 
-from refcl import (
+from refcl.interrupt import guard_imports
+
+guard_imports()  # before NumPy is imported, which is when an impatient Ctrl-C comes
+
+from refcl import (  # noqa: E402
     encoder,
     hardness,
     losses,
@@ -28,7 +32,7 @@ from refcl import (
     similarity,
     sphere,
 )
-from refcl.losses import (
+from refcl.losses import (  # noqa: E402
     align_uniform,
     clip,
     cmc,
@@ -67,7 +71,7 @@ from refcl.losses import (
     triplet,
     weighted_decoupled_contrastive,
 )
-from refcl.pair import Pair
+from refcl.pair import Pair  # noqa: E402
 
 __version__ = "0.1.0"
 

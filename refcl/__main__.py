@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import refcl
 from refcl.experiment import command as experiment
+from refcl.interrupt import hand_back
 from refcl.oracle import command as oracle
 
 WINGS = (experiment, oracle)  # each adds its verbs by add_verbs
@@ -44,10 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit status: 0, 2 where the input is wrong, 130 after Ctrl-C."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that has no τ shows a question mark
-    arguments = build_parser().parse_args(words)
     try:
+        hand_back()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that has no τ shows a question mark
+        arguments = build_parser().parse_args(words)
         return int(arguments.function(arguments))
     except KeyboardInterrupt:
         print("refcl: interrupted.", file=sys.stderr)

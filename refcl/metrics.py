@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 from refcl import validate
-from refcl.backend import Array, arange, constant
+from refcl.backend import Array, arange, constant, namespace
 from refcl.pair import Pair
 from refcl.pairing import check_roles, pairing_forward
 from refcl.similarity import inner_product_forward
@@ -77,7 +77,7 @@ def alignment_backward(dvalue: Array, cache: AlignmentCache) -> tuple[Array, Arr
 
 
 class UniformityCache(NamedTuple):
-    centred: Array  # (N, D) rows less their mean
+    z: Array  # (N, D)
     weight: Array  # (N, N) share of each ordered pair in the sum; 0 on the diagonal, all together 1
     t: float
 
@@ -145,7 +145,7 @@ def uniformity_forward(z: Array, *, t: float = 2.0) -> tuple[Array, UniformityCa
     less = xp.sum(xp.where(pairs, xp.expm1(xp.where(pairs, x, zero)), zero)) / count  # () mean of exp(x), less 1
     near = less > -0.5  # else 1 + less has lost digits that the sum of exponentials still has
     value = xp.where(near, xp.log1p(xp.where(near, less, zero)), top + xp.log(total / count))
-    return xp.asarray(value), UniformityCache(centred, e / total, t)
+    return xp.asarray(value), UniformityCache(z, e / total, t)
 
 
 def uniformity_backward(dvalue: Array, cache: UniformityCache) -> Array:
@@ -153,10 +153,43 @@ def uniformity_backward(dvalue: Array, cache: UniformityCache) -> Array:
 
     The exponent −t‖z_p − z_q‖² has gradient −2t (z_p − z_q) at z_p, and stands in the sum twice, as (p, q) and (q, p).
     """
-    centred, weight, t = cache
-    xp = validate.floats("uniformity", dvalue=(dvalue, ""), weight=(weight, "N N"), centred=(centred, "N D"))
-    apart = xp.sum(weight, axis=1, keepdims=True) * centred - weight @ centred  # (N, D)
-    return (-4 * t * dvalue) * apart
+    z, weight, t = cache
+    validate.floats("uniformity", dvalue=(dvalue, ""), weight=(weight, "N N"), z=(z, "N D"))
+    return (-4 * t * dvalue) * _weighted_differences(weight, z)
+
+
+def _weighted_differences(weight: Array, z: Array) -> Array:
+    """Return Σ_q w_pq (z_p − z_q) (N, D), exact to the length of its terms however near two rows lie.
+
+    Σ_q w_pq z_p less Σ_q w_pq z_q loses what z_p and z_q have in common. So both factors are cut into slices of so few
+    digits that the products of two slices and their sums are exact, and so is the difference. Then only small things
+    are rounded. It is a handful of matrix products; differences taken one by one would take D passes over (N, N).
+    """
+    n, d = z.shape
+    xp = namespace(z)
+    digits = round(1 - math.log2(xp.finfo(z.dtype).eps))  # 53 or 24
+    each = max((digits - math.ceil(math.log2(n)) - 2) // 2, 1)  # two factors, N terms, and two to spare
+    slices = -(-digits // each)
+    rows = xp.concat(_cut(z, each, slices, digits, top=xp.max(xp.abs(z))), axis=1)  # (N, slices D)
+    total = xp.zeros_like(z)
+    # One slice more of the weights: it is what remains of those too small to be reached, the large ones being used up.
+    for part in _cut(weight, each, slices + 1, digits, top=xp.max(weight, axis=1, keepdims=True)):
+        apart = xp.sum(part, axis=1, keepdims=True) * rows - part @ rows  # (N, slices D)
+        for start in range(0, slices * d, d):  # the largest first: they cancel exactly
+            total = total + apart[:, start : start + d]
+    return total
+
+
+def _cut(x: Array, each: int, slices: int, digits: int, *, top: Array) -> list[Array]:
+    """Return slices that add up to x exactly, the first ones of ``each`` binary digits from those of ``top`` on."""
+    found = []
+    unit = top * 2.0 ** (digits - each)
+    for _ in range(slices - 1):
+        high = (x + unit) - unit  # rounds x to the last place of the larger unit
+        found.append(high)
+        x = x - high
+        unit = unit * 2.0**-each
+    return [*found, x]
 
 
 def uniform_law_uniformity(dimension: int, *, t: float = 2.0) -> float:

@@ -440,7 +440,7 @@ def core_pairs() -> dict[str, Pair]:
 
 
 # Of the core's functions that are no pair's, those that users do not call.
-INTERNAL_MODULES = ("refcl.backend", "refcl.validate")
+INTERNAL_MODULES = ("refcl.backend", "refcl.interrupt", "refcl.validate")
 INTERNAL = {"check_roles", "all_but_ignored", "compare_forward", "compare_backward"}
 INTERNAL |= {"check_similarities", "check_views", "roles_of", "stack_forward", "stack_backward"}
 # Functions of no array, or of parameters: their own files test them.

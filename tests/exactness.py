@@ -215,6 +215,7 @@ def uniformity_of(dtype: str) -> Iterator[tuple[tuple[str, str], Measured, str]]
         "random": sphere,
         "collapsed": sphere[:1] + 1e-4 * sphere,
         "antipodal": np.where(np.arange(n)[:, None] % 2 == 0, sphere[:1], -sphere[:1]),
+        "close pairs": np.repeat(sphere[::2], 2, axis=0) + 1e-6 * np.roll(sphere, 1, axis=0),
     }
     for kind, rows in kinds.items():
         for t in (0.01, 2.0, 50.0):
@@ -230,21 +231,19 @@ def uniformity_of(dtype: str) -> Iterator[tuple[tuple[str, str], Measured, str]]
 def uniformity_truth(z: list[list[mpf]], t: mpf) -> tuple[mpf, list[mpf], list[mpf], float]:
     """Return the value, dz, the magnitudes behind dz, and the range of the exponents.
 
-    Of embeddings, and so of products: each term w (z_p − z_q) of a gradient is held to the lengths of both rows, the
-    mean of all rows taken out.
+    Each term w (z_p − z_q) of a gradient is held to its length, however near the two rows lie.
     """
     n = len(z)
     x = [[-t * mp.fsum((a - b) ** 2 for a, b in zip(p, q, strict=True)) for q in z] for p in z]
     weights = [[mp.exp(x[p][q]) if p != q else mpf(0) for q in range(n)] for p in range(n)]
     total = mp.fsum(mp.fsum(row) for row in weights)
-    mean = [mp.fsum(column) / n for column in zip(*z, strict=True)]
-    length = [mp.sqrt(mp.fsum((a - b) ** 2 for a, b in zip(row, mean, strict=True))) for row in z]
+    apart = [[mp.sqrt(mp.fsum((a - b) ** 2 for a, b in zip(p, q, strict=True))) for q in z] for p in z]
     dz, magnitudes = [], []
     for p in range(n):
         for axis in range(len(z[p])):
             terms = [-4 * t * weights[p][q] / total * (z[p][axis] - z[q][axis]) for q in range(n)]
             dz.append(mp.fsum(terms))
-            magnitudes.append(mp.fsum(4 * t * weights[p][q] / total * (length[p] + length[q]) for q in range(n)))
+            magnitudes.append(mp.fsum(4 * t * weights[p][q] / total * apart[p][q] for q in range(n)))
     return mp.log(total / (n * (n - 1))), dz, magnitudes, float(max(-y for row in x for y in row))
 
 

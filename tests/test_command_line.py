@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +226,46 @@ def test_a_study_of_ones_own_data_from_a_shell(tmp_path: Path) -> None:
     assert record == json.loads((tmp_path / "study" / "results.json").read_text(encoding="utf-8"))[0]
     assert record["settings"]["data"] == "own.npz"
     assert (tmp_path / "study" / "report.html").is_file()
+
+
+SAY_WHEN = """import sys
+class Say:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("numpy", flush=True)
+sys.meta_path.insert(0, Say())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+@pytest.mark.parametrize("started_as", ["module", "script"])
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.1])
+def test_ctrl_c_while_numpy_is_imported_is_said_in_one_line(started_as: str, delay: float, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SAY_WHEN)
+    script = tmp_path / "refcl-bin" / "refcl"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom refcl.__main__ import main\nsys.exit(main())\n")
+    how = ["-m", "refcl"] if started_as == "module" else [str(script)]
+    command = subprocess.Popen(
+        [sys.executable, *how, "study", *TINY, "--out", "study"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(refcl.__file__).parents[1])])},
+    )  # fmt: skip
+    with command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "numpy\n"
+        time.sleep(delay)
+        command.send_signal(signal.SIGINT)
+        _, err = command.communicate(timeout=60)
+    # Once the import is over, Python may end by the signal itself, which a shell calls 130 as well.
+    assert command.returncode in (130, -signal.SIGINT), err
+    assert err in ("refcl: interrupted.\n", "refcl study: interrupted; go on with --resume.\n")
+
+
+def test_a_program_that_uses_refcl_keeps_its_own_ctrl_c() -> None:
+    script = "import signal, refcl; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", script, "refcl"], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_the_parser_imports_nothing_heavy() -> None:
