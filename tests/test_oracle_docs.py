@@ -20,11 +20,11 @@ def test_blocks_of_other_libraries_run(library: str) -> None:
 @pytest.mark.slow
 def test_the_confusion_table_is_up_to_date() -> None:
     pytest.importorskip("torch", reason="half of the table is about PyTorch")
-    from wrong.cases import numpy_cases, torch_cases
+    from wrong.cases import descendant_cases, numpy_cases, torch_cases
     from wrong.table import judged, table, with_table
 
     page = PAGE.read_text(encoding="utf-8")
-    assert with_table(page, table(judged([*numpy_cases(), *torch_cases()]))) == page
+    assert with_table(page, table(judged([*numpy_cases(), *descendant_cases(), *torch_cases()]))) == page
 
 
 def test_the_table_counts_what_goes_wrong() -> None:

@@ -12,7 +12,6 @@ from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
@@ -138,6 +137,8 @@ class _Fit:
 
         Where denominators do not depend on the order, row i tells of nothing but its own pair.
         """
+        from scipy.optimize import linear_sum_assignment  # the command line imports this file before it knows the verb
+
         cost = np.zeros((self.columns, self.columns))  # rows without an anchor cost nothing
         rows = np.arange(self.rows)
         for k in range(self.columns):

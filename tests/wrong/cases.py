@@ -54,6 +54,7 @@ def descendant_cases() -> list[Case]:
 
 def torch_cases() -> list[Case]:
     from refcl.oracle import from_torch
+    from wrong import descendants_in_torch
     from wrong import in_torch as w
 
     nt_xent = (
@@ -134,6 +135,11 @@ def torch_cases() -> list[Case]:
         for expected, function in cases:
             baked = from_torch(_baked_tensor(function, 0.2))
             found.append(Case(expected, function.__name__, "torch", loss, baked, {"temperature": 0.2}))
+    for loss, settings, overflows, cases in descendants_in_torch.LOSSES:
+        for expected, function in cases:
+            baked = {"temperature": 0.2} if overflows else {}
+            wrapped = from_torch(_baked_tensor(function, 0.2) if overflows else function)
+            found.append(Case(expected, function.__name__, "torch", loss, wrapped, settings | baked))
     return found
 
 

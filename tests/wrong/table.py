@@ -31,6 +31,18 @@ def table(verdicts: list[tuple[Case, str]]) -> str:
     for expected in sorted(rows, key=lambda name: (name != "correct", " + " in name, name)):
         said = ", ".join(f"{verdict} {count}" for verdict, count in rows[expected].most_common())
         lines.append(f"| {expected} | {tried[expected]['numpy']} | {tried[expected]['torch']} | {said} |")
+    lines += [
+        "",
+        "| loss | wrong ones | detected | named right | right ones | called correct |",
+        "|---|---|---|---|---|---|",
+    ]
+    for loss in dict.fromkeys(case.loss for case, _ in verdicts):
+        of_loss = [(case, verdict) for case, verdict in verdicts if case.loss == loss]
+        bad = [(case, verdict) for case, verdict in of_loss if case.expected != "correct"]
+        good = [verdict for case, verdict in of_loss if case.expected == "correct"]
+        found = sum(verdict not in ("correct", "not judged") for _, verdict in bad)
+        right_name = sum(verdict == case.expected for case, verdict in bad)
+        lines.append(f"| {loss} | {len(bad)} | {found} | {right_name} | {len(good)} | {good.count('correct')} |")
     wrong = [(case, verdict) for case, verdict in verdicts if case.expected != "correct"]
     right = [(case, verdict) for case, verdict in verdicts if case.expected == "correct"]
     detected = sum(verdict not in ("correct", "not judged") for _, verdict in wrong)
