@@ -28,6 +28,7 @@ def test_numpy(case: Case) -> None:
 SHARES = 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", range(SHARES))
 def test_torch(share: int) -> None:
     torch = pytest.importorskip("torch", reason="autograd's mistakes need PyTorch")
