@@ -6,6 +6,7 @@ Every verb lives in its wing; here they are only put together, and what is heavy
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -50,7 +51,12 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal that has no τ shows a question mark
         arguments = build_parser().parse_args(words)
-        return int(arguments.function(arguments))
+        status = int(arguments.function(arguments))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read it, such as head, has seen enough: the status of a program ended by SIGPIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 141
     except KeyboardInterrupt:
         print("refcl: interrupted.", file=sys.stderr)
         return 130

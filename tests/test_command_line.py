@@ -292,3 +292,14 @@ def test_the_table_stands_beside_the_papers() -> None:
     assert second.split()[:3] == ["simple", "-", "0"]
     assert second.split("|")[1].split() == ["0.748", "1.68", "0.610"]
     assert third.split("|")[1].split() == ["-", "-", "-"]
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "refcl", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

@@ -11,9 +11,9 @@ from wrong import in_numpy
 import refcl
 from refcl.oracle import assert_correct, check, numeric
 from refcl.oracle.compare import compare
+from refcl.oracle.evaluate import evaluate
 from refcl.oracle.probes import probes
 from refcl.oracle.question import RECIPES, ask
-from refcl.oracle.recipe import evaluate
 
 NEEDS = {name: {"hardest": 2} if name.startswith("hard") else {} for name in RECIPES}
 EPS = float(np.finfo(np.float64).eps)

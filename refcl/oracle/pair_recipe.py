@@ -1,7 +1,7 @@
 """A loss that has no pool of the recipe's own: its rooms where they are known, else its pair, entered wrongly.
 
 In:  a pair, a recipe, the inputs and the scalar.
-Out: the same as of `recipe.evaluate`: value, gradients and their rounding sizes.
+Out: the same as of `evaluate.evaluate`: value, gradients and their rounding sizes.
 What can be made wrongly around any pair: the sphere, the temperature, which row is whose positive, what is detached.
 What can be made wrongly inside: see `descendants`.
 """
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refcl.oracle.descendants import SLIPS, pool_of
+from refcl.oracle.evaluate import evaluate
 from refcl.oracle.normalizing import denormalize, normalize
-from refcl.oracle.recipe import Expected, Recipe, evaluate, places
+from refcl.oracle.recipe import Expected, Recipe, places
 from refcl.pair import Pair
 from refcl.sphere import l2_normalize
 

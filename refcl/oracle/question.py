@@ -16,9 +16,10 @@ from refcl import validate
 from refcl.oracle.companions import COMPANIONS, candidates, companions
 from refcl.oracle.constants import Facts, Named, scale_named
 from refcl.oracle.descendants import inner_choices
+from refcl.oracle.evaluate import evaluate
 from refcl.oracle.flat import VIEWS, flat_cmc
 from refcl.oracle.pair_recipe import evaluate_pair
-from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Expected, Recipe, evaluate, places
+from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Expected, Recipe, places
 from refcl.pair import Pair
 
 SCALARS = ("temperature", "log_scale", "weight")

@@ -11,7 +11,9 @@ import numpy as np
 
 from refcl.losses import align_uniform
 from refcl.metrics import uniformity
-from refcl.oracle.recipe import Pooled, Recipe, Roles
+from refcl.oracle.pools import Pooled
+from refcl.oracle.recipe import Recipe
+from refcl.oracle.roles import Roles
 from refcl.penalty import softplus
 
 

@@ -1,7 +1,7 @@
 """Which losses have rooms of their own here, and the recipe that each starts from.
 
 In:  the name of a loss and its settings.
-Out: the choices that its recipe makes differently from InfoNCE's, and the pool for `recipe.evaluate`.
+Out: the choices that its recipe makes differently from InfoNCE's, and the pool for `evaluate.evaluate`.
 """
 
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 from refcl.oracle.descendants.apart import pool_apart
 from refcl.oracle.descendants.gap import Gap, pool_gap
 from refcl.oracle.descendants.supervised import pool_supervised
-from refcl.oracle.recipe import Pool, Recipe, Roles
+from refcl.oracle.pools import Pool
+from refcl.oracle.recipe import Recipe
+from refcl.oracle.roles import Roles
 
 # The kind of rooms by the loss's name; "decoupled" leaves the positive out of the denominator.
 KINDS = {

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.descendants.sums import Column, LogSum, everywhere
-from refcl.oracle.recipe import OVER_TEMPERATURE, Pooled, Recipe, Roles
+from refcl.oracle.pools import Pooled
+from refcl.oracle.recipe import OVER_TEMPERATURE, Recipe
+from refcl.oracle.roles import Roles
 from refcl.penalty import identity, softplus, weighted_softplus
 from refcl.reweighting import debias, unevenness
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.descendants.sums import Column, LogSum, everywhere
-from refcl.oracle.recipe import Pooled, Recipe, Roles
+from refcl.oracle.pools import Pooled
+from refcl.oracle.recipe import Recipe
+from refcl.oracle.roles import Roles
 
 
 def pool_supervised(recipe: Recipe, s: Any, t: float, roles: Roles, settings: dict[str, Any]) -> Pooled:

@@ -15,12 +15,13 @@ import numpy as np
 
 from refcl.oracle.candidate import Outcome
 from refcl.oracle.compare import ROUNDINGS, agrees
+from refcl.oracle.evaluate import evaluate
 from refcl.oracle.evidence import Result
 from refcl.oracle.mistakes import CATALOGUE, DISTRIBUTED, constant_term, links, variations
 from refcl.oracle.numerics import raw_exponentials_fail
 from refcl.oracle.probes import Probe, probes
 from refcl.oracle.question import Question, ask
-from refcl.oracle.recipe import Recipe, evaluate
+from refcl.oracle.recipe import Recipe
 from refcl.oracle.vectors.exact import DIGITS, answer
 
 VERSION = "1"

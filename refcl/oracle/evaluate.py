@@ -1,0 +1,154 @@
+"""The walk that a recipe describes, and back.
+
+In:  a recipe, the inputs and the scalar (temperature, log-scale or weight).
+Out: value and gradients of the loss that its choices make, and the sizes that its rounding errors are measured by.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refcl.backend import Array
+from refcl.oracle.normalizing import denormalize, normalize
+from refcl.oracle.pools import Pool
+from refcl.oracle.pools import pool as pool_of_recipe
+from refcl.oracle.recipe import Expected, Recipe
+from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows
+from refcl.pooling import soft_maximum
+from refcl.reduce import reduce
+from refcl.similarity import inner_product
+
+
+def evaluate(
+    recipe: Recipe,
+    inputs: tuple[Array, ...],
+    scalar: float | None,
+    *,
+    upstream: Array | None = None,
+    positive: Array | None = None,
+    ignore: Array | None = None,
+    value_only: bool = False,
+    pool: Pool | None = None,
+) -> Expected:
+    """Walk through the rooms as the recipe says, and back.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The choices.
+    inputs : tuple of float64 arrays
+        (query, key) or (similarities,).
+    scalar : float or None
+        Temperature, log-scale or weight; None is the default weight.
+    upstream : (A,) array, optional
+        Gradient by each anchor's loss where the reduction is "none"; by default ones.
+    positive : (A,) array of integers, optional
+        The right column of each anchor's positive among the candidates; by default the same row.
+    ignore : (A, M) array of booleans, optional
+        Candidates left out.
+    value_only : bool
+        Do not walk back.
+    pool : callable, optional
+        What stands between similarities and losses, where it is none of the recipe's own pools.
+
+    Returns
+    -------
+    expected : Expected
+        Value, gradients and the sizes of their rounding errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.oracle.evaluate import evaluate
+    >>> from refcl.oracle.recipe import Recipe
+    >>> s = np.array([[0.8, 0.5, 0.1, -0.3, 0.7]])
+    >>> round(float(evaluate(Recipe(embeddings=False), (s,), 0.2).value), 9)
+    0.622695196
+    """
+    if recipe.embeddings:
+        z, sphere = normalize(inputs, recipe.normalization, recipe.eps)
+        stack = np.concatenate(z)  # (T, D)
+        roles = roles_of_rows(recipe, len(z[0]), sum(len(x) for x in z[1:]), positive, ignore)
+        s, product = inner_product.forward(stack[roles.rows], stack)
+    else:
+        s, product, sphere = inputs[0], None, None
+        stack = np.ones((1, 1))
+        roles = roles_of_matrix(recipe, s, positive, ignore)
+    with np.errstate(all="ignore"):
+        pooled = (pool or pool_of_recipe)(recipe, s, scalar, roles)
+        value, dloss = _penalize(recipe, pooled.loss, roles, upstream)
+        worst = float(np.max(np.abs(pooled.loss))) if np.all(np.isfinite(pooled.loss)) else np.inf
+        total = float(len(np.atleast_1d(pooled.loss))) if recipe.reduction == "sum" else 1.0
+        value_size = total * max(worst, pooled.condition)
+        if value_only:
+            return Expected(value, (), None, value_size, (), 0.0)
+        ds, dscalar, dscalar_size = pooled.back(dloss)
+        # what a row's gradient is made of, before anything cancels
+        longest = float(np.max(np.sqrt(np.sum(stack * stack, axis=1))))
+        heaviest = 1.0 if upstream is None or recipe.reduction != "none" else float(np.max(np.abs(upstream)))
+        floor = pooled.sharpness * longest * heaviest / (len(dloss) if recipe.reduction == "mean" else 1)
+        if recipe.embeddings:
+            grads = _to_embeddings(recipe, ds, product, sphere, roles, inputs)
+            lengths = sphere.lengths if sphere is not None else (1.0,) * len(grads)
+        else:
+            grads, lengths = (ds,), (1.0,)
+        sizes = tuple(
+            np.maximum(np.max(np.abs(g), axis=1, keepdims=True), floor / length) * pooled.condition
+            for g, length in zip(grads, lengths, strict=True)
+        )
+    return Expected(value, grads, dscalar, value_size, sizes, max(abs(dscalar or 0.0), dscalar_size) * pooled.condition)
+
+
+def _penalize(recipe: Recipe, loss: Any, roles: Roles, upstream: Any) -> tuple[Any, Any]:
+    """Return the value and, on the way back, dloss: what stands after the pool."""
+    slope = np.ones_like(loss)
+    if recipe.log_plus is not None:
+        p = np.exp(-loss)
+        loss, slope = -np.log(p + recipe.log_plus), p / (p + recipe.log_plus)
+    if recipe.log_clamp is not None:
+        cap = -np.log(recipe.log_clamp)
+        loss, slope = np.minimum(loss, cap), np.where(loss < cap, slope, 0.0)
+    if recipe.log_of_mean is not None:
+        return _log_of_mean(recipe, loss, slope, roles)
+    if recipe.combine == "outer by direction":
+        # each direction broadcasts within itself
+        inside = np.zeros_like(loss)
+        for rows in roles.by_direction:
+            inside[np.ix_(rows, rows)] = 1.0 / len(rows)
+        weight = inside / (len(loss) if recipe.reduction == "mean" else 1.0 / len(roles.by_direction[0]))
+        return np.sum(np.where(weight > 0, loss, 0.0) * weight), weight * slope
+    value, cache = reduce.forward(loss, reduction=recipe.reduction)
+    dvalue = np.ones_like(value) if upstream is None or recipe.reduction != "none" else upstream
+    return value, reduce.backward(dvalue, cache) * slope
+
+
+def _log_of_mean(recipe: Recipe, loss: Any, slope: Any, roles: Roles) -> tuple[Any, Any]:
+    groups = roles.by_direction if recipe.log_of_mean == "by direction" else (np.arange(len(loss)),)
+    value, dloss = 0.0, np.zeros_like(loss)
+    for rows in groups:
+        # −log mean p = −log Σ exp(−L) + log n
+        gap, cache = soft_maximum.forward(
+            np.zeros(1), -loss[rows][None, :], 1.0, negatives=np.ones((1, len(rows)), dtype=bool)
+        )
+        value += float(np.log(len(rows)) - gap[0]) / len(groups)
+        dloss[rows] = cache.relative[0] / len(groups)
+    factor = float(len(loss)) if recipe.reduction == "sum" else 1.0
+    return np.asarray(value * factor), dloss * slope * factor
+
+
+def _to_embeddings(
+    recipe: Recipe, ds: Any, product: Any, sphere: Any, roles: Roles, inputs: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    dz_anchor, dz = inner_product.backward(ds, product)
+    if "candidates" in recipe.detached:
+        dz = np.zeros_like(dz)
+    if "remote" in recipe.detached and len(inputs) == 2:
+        rank = rank_of(len(inputs[0]), len(inputs[1]), recipe.ranks)
+        dz = np.where(rank[roles.rows][:, None] == rank[None, :], ds, 0.0).T @ product.z
+    dz = dz.copy()
+    np.add.at(dz, roles.rows, dz_anchor)
+    n = len(inputs[0])
+    grads = denormalize((dz[:n], dz[n:])[: len(inputs)], sphere, recipe.jacobian)
+    return tuple(
+        np.zeros_like(g) if name in recipe.detached else g for name, g in zip(("first", "second"), grads, strict=False)
+    )

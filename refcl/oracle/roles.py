@@ -1,0 +1,70 @@
+"""Who is an anchor, whose positive and whose negative, as a recipe has it.
+
+In:  a recipe, how many rows the inputs have, and what the caller says about them.
+Out: the roles of all rows.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refcl.oracle.recipe import Recipe
+
+
+class Roles(NamedTuple):
+    rows: Any  # (A,) which of all rows are anchors
+    positive: Any  # (A,) column of the positive
+    negatives: Any  # (A, T)
+    candidates: Any  # (A, T) negatives and the positive
+    by_direction: tuple[Any, ...]  # the anchors of each direction
+
+
+def roles_of_rows(recipe: Recipe, n: int, m: int, positive: Any, ignore: Any) -> Roles:
+    """Say who is an anchor, a positive and a negative among the stacked rows of both inputs."""
+    total = n + m
+    first, second = np.arange(n), n + np.arange(m)
+    if recipe.anchors == "first":
+        rows: Any = first
+        groups: tuple[Any, ...] = (first,)
+    elif recipe.anchors == "second":
+        rows, groups = second, (np.arange(m),)
+    else:
+        rows, groups = np.arange(total), (first, second)
+    right = np.where(rows < n, rows + n, rows - n) if m else rows  # (A,)
+    if positive is not None:
+        right = np.asarray(positive) + (n if recipe.anchors == "first" and recipe.candidates == "other" else 0)
+    candidates = np.ones((len(rows), total), dtype=bool)
+    if recipe.candidates == "other":
+        candidates = (rows[:, None] < n) != (np.arange(total)[None, :] < n)
+    if ignore is not None:
+        ignored = np.zeros_like(candidates)
+        ignored[:, total - ignore.shape[1] :] = ignore[rows] if len(ignore) == total else ignore
+        candidates &= ~ignored
+    if not recipe.itself:
+        candidates[np.arange(len(rows)), rows] = False
+    else:
+        candidates[np.arange(len(rows)), rows] = True
+    return _with_positive(recipe, right, candidates, rows, groups, n, m)
+
+
+def _with_positive(
+    recipe: Recipe, right: Any, candidates: Any, rows: Any, groups: tuple[Any, ...], n: int, m: int
+) -> Roles:
+    column = right if recipe.positive is None else recipe.positive(right, n, m)
+    is_positive = np.zeros_like(candidates)
+    is_positive[np.arange(len(rows)), column] = True
+    return Roles(rows, column, candidates & ~is_positive, candidates | is_positive, groups)
+
+
+def roles_of_matrix(recipe: Recipe, s: Any, positive: Any, ignore: Any) -> Roles:
+    n, m = s.shape
+    right = np.arange(n) if positive is None else np.asarray(positive)
+    candidates = np.ones((n, m), dtype=bool) if ignore is None else ~np.asarray(ignore)
+    rows = np.arange(n)
+    # For similarities the columns stand for themselves: there is no second input whose rows come later.
+    return _with_positive(recipe, right, candidates, rows, (rows,), 0, m)
+
+
+def rank_of(n: int, m: int, ranks: int) -> Any:
+    """Return which rank each of the stacked rows lives on."""
+    return np.concatenate([np.arange(n) // (n // ranks), np.arange(m) // (m // ranks)])
