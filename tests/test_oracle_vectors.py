@@ -44,7 +44,6 @@ def test_the_file_holds_together() -> None:
     assert sum((HERE / name).stat().st_size for name in FILES) < 2_000_000
 
 
-@pytest.mark.slow
 def test_the_files_are_regenerated_bit_for_bit() -> None:
     pytest.importorskip("mpmath", reason="50 digits are mpmath's")
     from refcl.oracle.vectors.generate import generate, to_json, to_npz
