@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from refcl import tiled, validate
 from refcl.backend import Array, constant, namespace
-from refcl.losses.two_views import check_similarities, check_views, roles_of, stack_backward, stack_forward
+from refcl.losses.two_views import Roles, check_similarities, check_views, roles_of, stack_backward, stack_forward
 from refcl.pair import Pair
 from refcl.pairing import PairingCache, pairing_backward, pairing_forward
 from refcl.penalty import identity_backward, identity_forward
@@ -294,14 +294,7 @@ def dcl_forward(
         strips = _strips_of(both, temperature, ignore, negatives)
         return tiled.forward(tiled.among_themselves, tile, both, 2, strips, factor, reduction, normalize, eps)
     (s, roles), stacked = stack_forward(a, b, ignore=ignore, normalize=normalize, eps=eps)
-    value, walk = decoupled_contrastive_forward(
-        s,
-        temperature,
-        positive=roles.positive,
-        ignore=roles.ignore,
-        apart=roles.own_view if negatives == "by_view" else None,
-        reduction=reduction,
-    )
+    value, walk = _walk_views(s, temperature, roles, negatives, reduction)
     return namespace(value).asarray(factor * value), (stacked, walk, factor)
 
 
@@ -314,19 +307,25 @@ def dcl_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     return *stack_backward(ds, stacked), dtemperature
 
 
+def _walk_views(
+    s: Array, temperature: Array, roles: Roles, negatives: str, reduction: str
+) -> tuple[Array, DecoupledCache]:
+    """Walk from the similarities of stacked rows, all of them or a strip, in the parts that they play."""
+    return decoupled_contrastive_forward(
+        s,
+        temperature,
+        positive=roles.positive,
+        ignore=roles.ignore,
+        apart=roles.own_view if negatives == "by_view" else None,
+        reduction=reduction,
+    )
+
+
 def _strips_of(both: Array, temperature: Array, ignore: Array | None, negatives: str) -> tiled.Walk:
     """Return how some of the stacked rows walk as anchors."""
 
-    def forward(s: Array, anchors: slice) -> tuple[Array, Any]:
-        roles = roles_of(both, anchors, ignore=ignore)
-        return decoupled_contrastive_forward(
-            s,
-            temperature,
-            positive=roles.positive,
-            ignore=roles.ignore,
-            apart=roles.own_view if negatives == "by_view" else None,
-            reduction="none",
-        )
+    def forward(s: Array, anchors: slice) -> tuple[Array, DecoupledCache]:
+        return _walk_views(s, temperature, roles_of(both, anchors, ignore=ignore), negatives, "none")
 
     return tiled.Walk(forward, decoupled_contrastive_backward)
 

@@ -33,9 +33,7 @@ Result = TypeVar("Result")
 def crew(like: Array, entries: int) -> Iterator[int]:
     """Say how many workers there are for so many similarities; where several, BLAS has one thread until they are done.
 
-    A single worker leaves BLAS its threads.
-
-    On a GPU there is one: the device is the crew.
+    A single worker leaves BLAS its threads. On a GPU there is one: the device is the crew.
     """
     if not on_host(like):
         yield 1
