@@ -57,7 +57,9 @@ def linear_forward(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearC
            [1.]])
     """
     floats("linear", x=(x, "N D_in"), weight=(weight, "D_in D_out"), bias=(bias, "D_out"))
-    return x @ weight + bias, LinearCache(x, weight)
+    y = x @ weight
+    y += bias
+    return y, LinearCache(x, weight)
 
 
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
@@ -139,14 +141,18 @@ def batch_norm_forward(
     eps = setting("batch_norm", "eps", eps, above=0.0)
     if training:
         mean = xp.mean(x, axis=0)
-        variance = xp.mean((x - mean) ** 2, axis=0)
+        centred = x - mean  # (N, D)
+        variance = xp.mean(centred * centred, axis=0)
     else:
         if not isinstance(running, tuple) or len(running) != 2:
             raise ValueError("batch_norm: evaluation needs running=(mean, variance); see initial_running.")
         mean, variance = running
         floats("batch_norm", x=(x, "N D"), running_mean=(mean, "D"), running_variance=(variance, "D"))
     cache = BatchNormCache(x, gamma, mean, variance, bool(training), eps)
-    return gamma * _standardized(cache) + beta, cache
+    y = _standardized(cache)  # (N, D)
+    y *= gamma
+    y += beta
+    return y, cache
 
 
 def batch_norm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
@@ -161,17 +167,23 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array,
     dbeta = xp.sum(dy, axis=0)
     if cache.training:
         n = dy.shape[0]
-        dy = dy - dbeta / n - standardized * (dgamma / n)
-    return dy * (cache.gamma / xp.sqrt(cache.variance + cache.eps)), dgamma, dbeta
+        dy = dy - dbeta / n
+        dy -= standardized * (dgamma / n)
+    return dy * (cache.gamma / _deviation(cache)), dgamma, dbeta
 
 
 def _standardized(cache: BatchNormCache) -> Array:
-    xp = namespace(cache.x)
-    return (cache.x - cache.mean) / xp.sqrt(cache.variance + cache.eps)  # (N, D)
+    standardized = cache.x - cache.mean  # (N, D)
+    standardized /= _deviation(cache)
+    return standardized
+
+
+def _deviation(cache: BatchNormCache) -> Array:
+    return namespace(cache.x).sqrt(cache.variance + cache.eps)  # (D,)
 
 
 class ReluCache(NamedTuple):
-    positive: Array  # (N, D) where x > 0
+    slope: Array  # (N, D) 1 where x > 0, and 0 elsewhere
 
 
 def relu_forward(x: Array) -> tuple[Array, ReluCache]:
@@ -191,7 +203,8 @@ def relu_forward(x: Array) -> tuple[Array, ReluCache]:
 
     Notes
     -----
-    At the kink, x = 0, the gradient is 0.
+    At the kink, x = 0, the gradient is 0. The backward multiplies by the slope, 0 or 1: an infinite upstream gradient
+    comes out as NaN where x <= 0.
 
     Examples
     --------
@@ -202,13 +215,13 @@ def relu_forward(x: Array) -> tuple[Array, ReluCache]:
     (array([[0., 0., 2.]]), array([[0., 0., 1.]]))
     """
     xp = floats("relu", x=(x, "N D"))
-    return xp.maximum(x, constant(0.0, like=x)), ReluCache(x > 0)
+    return xp.maximum(x, constant(0.0, like=x)), ReluCache(xp.astype(x > 0, x.dtype))
 
 
 def relu_backward(dy: Array, cache: ReluCache) -> Array:
     """Return dx = dy where x > 0, and 0 elsewhere."""
-    xp = floats("relu", dy=(dy, "N D"))
-    return xp.where(cache.positive, dy, constant(0.0, like=dy))
+    floats("relu", dy=(dy, "N D"), slope=(cache.slope, "N D"))
+    return dy * cache.slope
 
 
 class LayerCache(NamedTuple):

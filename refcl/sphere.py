@@ -68,7 +68,9 @@ def l2_normalize_backward(dz: Array, cache: NormalizeCache) -> Array:
     """
     xp = floats("l2_normalize", dz=(dz, "N D"), z=(cache.z, "N D"))
     along = xp.where(cache.on_sphere, row_dots(cache.z, dz)[:, None], constant(0.0, like=dz))  # (N, 1)
-    return (dz - cache.z * along) / cache.length
+    dh = dz - cache.z * along  # (N, D)
+    dh /= cache.length
+    return dh
 
 
 l2_normalize = Pair(l2_normalize_forward, l2_normalize_backward)

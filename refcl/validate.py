@@ -7,7 +7,8 @@ Only metadata and Python scalars are looked at: reading what an array holds woul
 
 import math
 import numbers
-from typing import Any
+from functools import cache
+from typing import Any, NoReturn
 
 from refcl.backend import Array, Library, Namespace, constant, library_of
 
@@ -22,11 +23,12 @@ def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
     """
     xp = one_library([_library(name, argument, x) for argument, (x, _) in arrays.items()])
     first, (reference, _) = next(iter(arrays.items()))
-    sizes: dict[str, tuple[str, int]] = {}
+    dtype = reference.dtype
+    sizes: dict[str, int] = {}
     for argument, (x, letters) in arrays.items():
         if x is reference:
             _floating(name, argument, x, xp)
-        elif x.dtype != reference.dtype:
+        elif x.dtype != dtype:
             _floating(name, argument, x, xp)
             raise TypeError(
                 f"{name}: {first} is {dtype_name(reference)} and {argument} is {dtype_name(x)}; "
@@ -36,25 +38,30 @@ def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
             raise TypeError(
                 f"{name}: {first} is on device {reference.device} and {argument} on {x.device}; move one of them first."
             )
-        if letters != "...":
-            _shape(name, argument, x, letters.split(), sizes, arrays)
+        if letters == "...":
+            continue
+        shape, expected = x.shape, _words(letters)
+        if len(shape) != len(expected) or 0 in shape:
+            _refuse_shape(name, argument, x, expected)
+        for letter, size in zip(expected, shape, strict=False):
+            if sizes.setdefault(letter, size) != size:
+                _refuse_sizes(name, argument, letter, arrays)
     return xp
 
 
-def one_library(libraries: Any) -> Namespace:
+def one_library(libraries: list[Library]) -> Namespace:
     """Return the namespace of libraries that must all be one."""
-    library, *others = libraries
-    if any(other.name != library.name for other in others):
-        names = sorted({library.name, *(other.name for other in others)})
+    names = {library.name for library in libraries}
+    if len(names) > 1:
         move = "; move one with cupy.asarray(...) or cupy.asnumpy(...)." if "cupy" in names else "; convert one first."
-        raise TypeError(f"expected arrays from one library, got {' and '.join(names)}{move}")
-    return library.xp
+        raise TypeError(f"expected arrays from one library, got {' and '.join(sorted(names))}{move}")
+    return libraries[0].xp
 
 
 def companion(name: str, argument: str, x: Any, *, kind: str, shape: tuple[int, ...], like: Array) -> Array:
     """Check an array of integers or booleans that goes with the floating-point array ``like``."""
     library = _library(name, argument, x)
-    xp = one_library([library_of(like), library])
+    xp = one_library([_library(name, argument, like), library])
     right = x.dtype == xp.bool if kind == "boolean" else xp.isdtype(x.dtype, "integral")
     if not right:
         raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected an array of {kind}s of shape {shape}.")
@@ -166,25 +173,21 @@ def _conversion(x: Array) -> str:
     return " Convert it to one of them first."
 
 
-def _shape(
-    name: str,
-    argument: str,
-    x: Array,
-    expected: list[str],
-    sizes: dict[str, tuple[str, int]],
-    arrays: dict[str, tuple[Any, str]],
-) -> None:
-    if x.ndim != len(expected):
-        raise ValueError(
-            f"{name}: {argument} must have shape ({', '.join(expected)}{',' if len(expected) == 1 else ''}); "
-            f"got {tuple(x.shape)}."
-        )
-    for letter, size in zip(expected, x.shape, strict=True):
-        earlier, agreed = sizes.setdefault(letter, (argument, size))
-        if size != agreed:
-            raise ValueError(
-                f"{name}: {earlier} and {argument} must agree on {letter}; "
-                f"got {earlier} {tuple(arrays[earlier][0].shape)} and {argument} {tuple(x.shape)}."
-            )
-        if size == 0:
-            raise ValueError(f"{name}: {argument} is empty; got shape {tuple(x.shape)}.")
+@cache
+def _words(letters: str) -> tuple[str, ...]:
+    return tuple(letters.split())
+
+
+def _refuse_shape(name: str, argument: str, x: Array, expected: tuple[str, ...]) -> NoReturn:
+    shape = tuple(x.shape)
+    if len(shape) == len(expected):
+        raise ValueError(f"{name}: {argument} is empty; got shape {shape}.")
+    raise ValueError(
+        f"{name}: {argument} must have shape ({', '.join(expected)}{',' if len(expected) == 1 else ''}); got {shape}."
+    )
+
+
+def _refuse_sizes(name: str, argument: str, letter: str, arrays: dict[str, tuple[Any, str]]) -> NoReturn:
+    earlier = next(other for other, (_, letters) in arrays.items() if letter in _words(letters))
+    came = " and ".join(f"{other} {tuple(arrays[other][0].shape)}" for other in (earlier, argument))
+    raise ValueError(f"{name}: {earlier} and {argument} must agree on {letter}; got {came}.")

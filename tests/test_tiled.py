@@ -20,7 +20,7 @@ from mpmath import mp
 from threadpoolctl import ThreadpoolController
 
 import refcl
-from refcl.tiled import Cache, layout, workers
+from refcl.tiled import Cache, layout, one_way, workers
 
 TILED = {pair.__name__ for pair in vars(refcl).values() if isinstance(pair, refcl.Pair) and "tile" in pair.settings}
 ODD = Sizes(37, 53, 6)
@@ -41,7 +41,7 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers whatever the size and however many threads BLAS has, and tiles that small sizes do not fit in."""
     for module in ("one_way", "both_ways", "by_rooms"):
         monkeypatch.setattr(f"refcl.tiled.{module}.crew", lambda like, entries: nullcontext(2))
-    monkeypatch.setattr(layout, "COLUMNS", 8)
+    monkeypatch.setattr(layout, "TILE_ENTRIES", 40)
 
 
 def views(n: int, m: int, d: int, dtype: str = "float64", seed: int = 0) -> tuple[Any, Any]:
@@ -53,6 +53,8 @@ def asked(name: str, a: Any, b: Any, number: float) -> tuple[tuple[Any, ...], di
     """Return the inputs and settings of a loss of two sets of embeddings and a temperature or scale."""
     if name == "sig_lip":
         return (a, b, number, -2.0), {}
+    if name == "inst_disc":
+        return (a, number), {"bank": b, "index": a.__array_namespace__().arange(a.shape[0])}
     if name == "sup_con":
         xp = a.__array_namespace__()
         return (xp.concat([a, b]), number), {"labels": xp.asarray(np.tile(np.arange(a.shape[0]) // 2, 2))}
@@ -65,7 +67,7 @@ def with_tile(case: Case, tile: int | None) -> Case:
 
 def test_the_losses_of_embeddings_have_tiles() -> None:
     of_the_paper = {"info_nce", "hard_info_nce", "simple_loss", "hard_simple_loss"}
-    assert of_the_paper | {"nt_xent", "clip", "sig_lip", "sup_con", "dcl"} == TILED
+    assert of_the_paper | {"nt_xent", "clip", "sig_lip", "sup_con", "dcl", "inst_disc"} == TILED
 
 
 @every_tiled_case
@@ -111,6 +113,22 @@ def test_a_pair_makes_the_gradient_in_the_pass_of_the_value(monkeypatch: pytest.
     value, cache = refcl.info_nce.forward(*views(8, 9, 3), 0.2, tile=3)
     refcl.info_nce.backward(np.ones_like(value), cache)
     assert [dloss is not None for dloss in passes] == [True, False, True]
+
+
+def test_a_constant_bank_takes_no_third_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    products = []
+    gather = one_way.gather
+
+    def counted(xp: Any, weight: Any, rows: Any, *rest: Any, **how: Any) -> None:
+        products.append(weight.shape)
+        gather(xp, weight, rows, *rest, **how)
+
+    monkeypatch.setattr(one_way, "gather", counted)
+    a, b = views(4, 9, 3)
+    _, grads = refcl.inst_disc(a, 0.5, bank=b, index=np.arange(4), tile=4)
+    assert products == [(4, 9)]
+    check_near(grads.dquery, refcl.info_nce(a, b, 0.5, tile=4)[1].dquery, rtol=1e-14)
+    assert products == [(4, 9), (4, 9), (9, 4)]
 
 
 def test_size_chooses(monkeypatch: pytest.MonkeyPatch) -> None:

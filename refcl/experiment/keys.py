@@ -118,13 +118,12 @@ def updated_bank(bank: Bank, z: Array, index: np.ndarray, *, momentum: float = 0
     """
     xp = namespace(z)
     size = bank.entries.shape[0]
-    # Written as a gather, which every library has: row n comes from row `source` of the batch where it was `seen`.
-    source, seen = np.zeros(size, dtype=np.int64), np.zeros((size, 1), dtype=bool)
-    source[index], seen[index] = np.arange(index.size), True
     moved = momentum * xp.take(bank.entries, integers(index, like=z), axis=0) + (1.0 - momentum) * z  # (B, D)
     unit, _ = l2_normalize.forward(moved)
-    rows = xp.take(unit, integers(source, like=z), axis=0)  # (N, D)
-    return Bank(xp.where(constant(seen, like=z) > 0, rows, bank.entries))
+    # Written as a gather, which every library has: the batch's rows stand below the bank's, and take their places.
+    row = np.arange(size)
+    row[index] = size + np.arange(index.size)
+    return Bank(xp.take(xp.concat([bank.entries, unit], axis=0), integers(row, like=z), axis=0))
 
 
 class Queue(NamedTuple):

@@ -78,6 +78,18 @@ def on_embeddings(pair: Pair, **settings: Any) -> Prepare:
     return prepare
 
 
+def inst_disc(run: Run) -> Loss:
+    """Compare anchors with a memory, which is a constant: the softmax loss, and no gradient but the anchors'."""
+    given = _settings(run, refcl.inst_disc, {})
+
+    def loss(batch: Batch) -> Answer:
+        bank, index, ignore = batch.candidates
+        value, grads = refcl.inst_disc(batch.query, bank=bank, index=index, ignore=ignore, **given)
+        return value, grads.dquery, None, ()
+
+    return loss
+
+
 def on_similarities(pair: Pair, **settings: Any) -> Prepare:
     """Compare anchors with candidates: cosines, and a loss on them."""
 
@@ -194,7 +206,7 @@ def _everywhere(prepare: Prepare, **learned: float) -> Objective:
 
 
 OBJECTIVES = {
-    "softmax": _everywhere(on_embeddings(refcl.info_nce)),
+    "softmax": Objective(on_embeddings(refcl.info_nce), inst_disc),
     "simple": _everywhere(on_embeddings(refcl.simple_loss)),
     "hard-softmax": _everywhere(on_embeddings(refcl.hard_info_nce)),
     "hard-simple": _everywhere(on_embeddings(refcl.hard_simple_loss)),

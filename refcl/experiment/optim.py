@@ -145,10 +145,20 @@ def adam(
     scaled_rate = rate * root / (1.0 - keep_mean**step)
     if weight_decay:
         grads = tree_map(lambda g, p: g + weight_decay * p, grads, params)
-    mean = tree_map(lambda m, g: keep_mean * m + (1.0 - keep_mean) * g, state.mean, grads)
-    square = tree_map(lambda v, g: keep_square * v + (1.0 - keep_square) * (g * g), state.square, grads)
-    params = tree_map(lambda p, m, v: p - scaled_rate * m / (namespace(v).sqrt(v) + eps * root), params, mean, square)
-    return params, AdamState(mean, square, step)
+
+    def averaged(average: Tree, new: Tree, keep: float) -> Tree:
+        average = keep * average
+        average += (1.0 - keep) * new
+        return average
+
+    def moved(p: Tree, m: Tree, v: Tree) -> Tree:
+        scale = namespace(v).sqrt(v)
+        scale += eps * root
+        return p - scaled_rate * m / scale
+
+    mean = tree_map(lambda m, g: averaged(m, g, keep_mean), state.mean, grads)
+    square = tree_map(lambda v, g: averaged(v, g * g, keep_square), state.square, grads)
+    return tree_map(moved, params, mean, square), AdamState(mean, square, step)
 
 
 def step_schedule(

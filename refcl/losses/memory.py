@@ -7,13 +7,9 @@ Only the pairing differs from InfoNCE: where the positive comes from, and who th
 
 from typing import Any, NamedTuple
 
-from refcl import validate
+from refcl import tiled, validate
 from refcl.backend import Array
-from refcl.losses.on_similarities import (
-    SoftmaxContrastiveCache,
-    softmax_contrastive_backward,
-    softmax_contrastive_forward,
-)
+from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
 from refcl.pair import Pair
 from refcl.pairing import all_but_ignored, check_roles
 from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
@@ -28,11 +24,6 @@ class RecallCache(NamedTuple):
     memory: Array  # (M, D) as it was compared
 
 
-class InstDiscCache(NamedTuple):
-    recall: RecallCache
-    walk: SoftmaxContrastiveCache
-
-
 def inst_disc_forward(
     query: Array,
     temperature: Any = 0.07,
@@ -43,7 +34,8 @@ def inst_disc_forward(
     reduction: str = "mean",
     normalize: bool = True,
     eps: float = 1e-12,
-) -> tuple[Array, InstDiscCache]:
+    tile: int | None = None,
+) -> tuple[Array, Any]:
     r"""Instance discrimination: every sample is a class of its own, and the bank holds one vector for each.
 
     Parameters
@@ -64,12 +56,15 @@ def inst_disc_forward(
         Whether rows, the bank's too, are brought to length 1 first, so that similarities are cosines.
     eps : float
         Shortest length to divide by when normalizing, > 0.
+    tile : int, optional
+        Rows of a strip: S is computed a strip at a time, in memory proportional to N + M. None: dense where that is
+        small, strips where it is not. NumPy and CuPy only; elsewhere None is dense.
 
     Returns
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0.
-    cache : InstDiscCache
+    cache : tuple
         What the backward reads; the pair returns the gradients dquery (N, D) and dtemperature () instead.
 
     Raises
@@ -109,13 +104,17 @@ def inst_disc_forward(
     validate.reduction("inst_disc", reduction)
     validate.setting("inst_disc", "eps", eps, above=0.0)
     temperature = validate.scalar("inst_disc", "temperature", temperature, like=query, positive=True)
+    if tiled.pays("inst_disc", tile, query, bank):
+        return tiled.forward(tiled.inst_disc, tile, query, bank, temperature, index, ignore, reduction, normalize, eps)
     _, s, recall = _recall_forward(query, bank, normalize=normalize, eps=eps)
     value, walk = softmax_contrastive_forward(s, temperature, positive=index, ignore=ignore, reduction=reduction)
-    return value, InstDiscCache(recall, walk)
+    return value, (recall, walk)
 
 
-def inst_disc_backward(dvalue: Array, cache: InstDiscCache) -> tuple[Array, Array]:
+def inst_disc_backward(dvalue: Array, cache: Any) -> tuple[Array, ...]:
     """Return dquery and dτ: an anchor is pulled to its own row by σ/τ, pushed from each other by σ r_k/τ."""
+    if isinstance(cache, tiled.Cache):
+        return tiled.backward(dvalue, cache)
     recall, walk = cache
     ds, dtemperature = softmax_contrastive_backward(dvalue, walk)
     return _recall_backward(0.0, ds, recall), dtemperature

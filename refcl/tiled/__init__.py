@@ -34,6 +34,7 @@ __all__ = [
     "clip",
     "forward",
     "info_nce",
+    "inst_disc",
     "nt_xent",
     "pays",
     "row_by_row",
@@ -93,6 +94,29 @@ def info_nce(
         z, other, temperature, positive=positive, ignore=ignore, unit=normalize, tile=tile, dloss=dloss
     )
     return _together(loss, reduction, grads, on_sphere_query, on_sphere_key)
+
+
+def inst_disc(
+    query: Array,
+    bank: Array,
+    temperature: Array,
+    index: Array,
+    ignore: Array | None,
+    reduction: str,
+    normalize: bool,
+    eps: float,
+    *,
+    tile: int | None,
+    upstream: Array | None,
+) -> tuple[Array, Gradients | None]:
+    """Return InfoNCE against a constant bank, and its gradients dquery and dτ."""
+    z, on_sphere = _onto_sphere(query, normalize, eps)
+    other, _ = _onto_sphere(bank, normalize, eps)
+    dloss = _worth(upstream, z, (z.shape[0],), reduction)
+    loss, grads = softmax_strips(
+        z, other, temperature, positive=index, ignore=ignore, constant=True, unit=normalize, tile=tile, dloss=dloss
+    )
+    return _together(loss, reduction, grads, on_sphere)
 
 
 def row_by_row(
@@ -223,18 +247,14 @@ def _worth(upstream: Array | None, like: Array, shape: tuple[int, ...], reductio
 
 
 def _together(
-    loss: Array,
-    reduction: str,
-    grads: Gradients | None,
-    on_sphere_query: NormalizeCache | None,
-    on_sphere_key: NormalizeCache | None,
+    loss: Array, reduction: str, grads: Gradients | None, *on_sphere: NormalizeCache | None
 ) -> tuple[Array, Gradients | None]:
-    """Return the reduced loss and the gradients of what was brought to the sphere."""
+    """Return the reduced loss and the gradients, the first of them of what was brought to the sphere."""
     value, _ = reduce_forward(loss, reduction=reduction)
     if grads is None:
         return value, None
-    dz, dother, *dparameters = grads
-    return value, (_off_sphere(dz, on_sphere_query), _off_sphere(dother, on_sphere_key), *dparameters)
+    sides = len(on_sphere)
+    return value, (*map(_off_sphere, grads[:sides], on_sphere), *grads[sides:])
 
 
 def _onto_sphere(h: Array, normalize: bool, eps: float) -> tuple[Array, NormalizeCache | None]:

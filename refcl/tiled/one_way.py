@@ -2,6 +2,7 @@
 
 In:  embeddings ``z`` (N, D) and ``other`` (M, D), the row of each anchor's positive, and what one loss is worth.
 Out: the loss (N,) and, where asked for, dz, dother and dτ. A strip (rows, M) is all of S that ever exists.
+A memory is a constant: for it there is no dother, and the third product is left out.
 
     E = exp(Z z'ᵀ/τ), 0 at the positive and where left out        so that sums hold negatives only
     Z⁻ = E 1,  gap = log Z⁻ − s⁺/τ,  loss = softplus(gap)         the walk's own penalty
@@ -25,6 +26,7 @@ class Task(NamedTuple):
     ignore: Array | None  # (N, M)
     alone: bool  # whether candidate i is anchor i itself, and left out
     shifted: bool  # whether each row's maximum is taken out before the exponential
+    constant: bool  # whether other takes no gradient
     rows: int
     columns: int
     dloss: Array | None  # (N,) None where no gradient is wanted
@@ -41,14 +43,19 @@ def softmax_strips(
     positive: Array | None = None,
     ignore: Array | None = None,
     alone: bool = False,
+    constant: bool = False,
     unit: bool,
     tile: int | None,
     dloss: Array | None,
-) -> tuple[Array, tuple[Array, Array, Array] | None]:
-    """Return the loss of each anchor and, unless ``dloss`` is None, dz (N, D), dother (M, D) and dτ ()."""
+) -> tuple[Array, tuple[Array, ...] | None]:
+    """Return the loss of each anchor and, unless ``dloss`` is None, dz (N, D), dother (M, D) and dτ ().
+
+    Where ``other`` is ``constant`` there is no dother among them.
+    """
     xp = namespace(z)
     n, m = z.shape[0], other.shape[0]
     with crew(z, n * m) as workers:
+        rows = layout.strip_rows(tile, z, m, workers)
         task = Task(
             z,
             other,
@@ -57,8 +64,9 @@ def softmax_strips(
             ignore,
             alone,
             not (unit and layout.needs_no_shift(z, temperature)),
-            layout.strip_rows(tile, z, m, workers),
-            layout.tile_columns(z, m),
+            constant,
+            rows,
+            layout.tile_columns(z, m, rows),
             dloss,
             xp.empty(n, dtype=z.dtype),
             None if dloss is None else xp.empty_like(z),
@@ -68,10 +76,13 @@ def softmax_strips(
         partial = together(_strips, shares)
     if dloss is None:
         return task.loss, None
+    dtemperature = xp.asarray(-xp.sum(task.slope) / temperature)
+    if constant:
+        return task.loss, (task.dz, dtemperature)
     dother = partial[0]
     for part in partial[1:]:
         dother += part
-    return task.loss, (task.dz, dother, xp.asarray(-xp.sum(task.slope) / temperature))
+    return task.loss, (task.dz, dother, dtemperature)
 
 
 class Strip(NamedTuple):
@@ -86,7 +97,7 @@ class Strip(NamedTuple):
 
 
 def _strips(task: Task, first: int, last: int) -> Array:
-    """Walk the strips of anchors first, ..., last - 1; returns their part of dother (M, D)."""
+    """Walk the strips of anchors first, ..., last - 1; returns their part of dother (M, D), or None."""
     xp = namespace(task.z)
     m, d = task.other.shape
     cuts = layout.spans(0, m, task.columns)
@@ -95,12 +106,14 @@ def _strips(task: Task, first: int, last: int) -> Array:
     wide = scratch("wide", (3, rows, d), task.z)
     product = scratch("product", (max(rows, task.columns), d), task.z)
     one = xp.ones(task.columns, dtype=task.z.dtype)
-    dother = None if task.dloss is None else xp.empty_like(task.other)
+    dother = None if task.dloss is None or task.constant else xp.empty_like(task.other)
     for anchors in layout.spans(first, last, rows):
         strip = _start(xp, task, anchors, cuts, tiles, wide)
         top = _pool(xp, task, strip, one, product)
         share = _charge(xp, task, strip, top)
         if share is not None:
+            _pull(xp, task, strip, share)
+        if dother is not None:
             _give(xp, task, strip, share, dother, product, afresh=anchors.start == first)
     return dother
 
@@ -176,17 +189,21 @@ def charge(xp: Namespace, total: Array, s_pos: Array) -> tuple[Array, SoftplusCa
     return softplus_forward(gap)
 
 
+def _pull(xp: Namespace, task: Task, strip: Strip, share: Array) -> None:
+    """Write the anchors' gradients."""
+    pull = strip.pooled  # (rows, D) E z'/Z⁻ − z'_p, in place
+    pull /= strip.total[:, None]
+    pull -= strip.partner
+    xp.multiply(share[:, None], pull, out=task.dz[strip.anchors])
+    task.slope[strip.anchors] = share * row_dots(task.z[strip.anchors], pull)
+
+
 def _give(
     xp: Namespace, task: Task, strip: Strip, share: Array, dother: Array, product: Array, *, afresh: bool
 ) -> None:
-    """Write the anchors' gradients, and give dother what their candidates receive."""
-    z, total = task.z[strip.anchors], strip.total
-    pull = strip.pooled  # (rows, D) E z'/Z⁻ − z'_p, in place
-    pull /= total[:, None]
-    pull -= strip.partner
-    xp.multiply(share[:, None], pull, out=task.dz[strip.anchors])
-    task.slope[strip.anchors] = share * row_dots(z, pull)
-    weighted = xp.multiply((share / total)[:, None], z, out=strip.weighted)
+    """Give dother what the candidates receive from the strip's anchors."""
+    total = strip.total
+    weighted = xp.multiply((share / total)[:, None], task.z[strip.anchors], out=strip.weighted)
     for (cut, tile), positives in zip(strip.tiles, strip.positives, strict=True):
         if positives is not None:
             tile[positives] = -total[positives[0]]  # the positive is pulled by as much as all negatives are pushed

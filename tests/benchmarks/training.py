@@ -28,7 +28,7 @@ def start() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
 
 def prepare_refcl() -> Call:
     """The step that `refcl.experiment.train` takes."""
-    from refcl import info_nce
+    from refcl import inst_disc
     from refcl.encoder import he_init, initial_running, mlp, updated_running
     from refcl.experiment.keys import Bank, bank_candidates, updated_bank
     from refcl.experiment.optim import adam, start_adam
@@ -43,8 +43,8 @@ def prepare_refcl() -> Call:
         nonlocal state
         params, running, moments, bank = state
         h, cache = mlp.forward(x, params)
-        key, positive, _ = bank_candidates(bank, index)
-        value, grads = info_nce(h, key, TEMPERATURE, positive=positive)
+        entries, own, _ = bank_candidates(bank, index)
+        value, grads = inst_disc(h, TEMPERATURE, bank=entries, index=own)
         bank = updated_bank(bank, l2_normalize.forward(h)[0], index)
         _, dparams = mlp.backward(grads.dquery, cache)
         params, moments = adam(params, dparams, moments, rate=RATE)
