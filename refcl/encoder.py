@@ -8,7 +8,7 @@ Nothing is remembered between calls: running statistics go in as an argument and
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
-from refcl.backend import Array, constant, namespace, ones, zeros
+from refcl.backend import Array, ones, zeros
 from refcl.pair import Pair
 from refcl.validate import floats, setting
 
@@ -72,7 +72,7 @@ def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]
 
 
 class BatchNormCache(NamedTuple):
-    x: Array  # (N, D)
+    standardized: Array  # (N, D) x̂
     gamma: Array  # (D,)
     mean: Array  # (D,) of the batch where training, else the running one
     variance: Array  # (D,) likewise; of the batch it is the biased one, the mean square
@@ -148,11 +148,11 @@ def batch_norm_forward(
             raise ValueError("batch_norm: evaluation needs running=(mean, variance); see initial_running.")
         mean, variance = running
         floats("batch_norm", x=(x, "N D"), running_mean=(mean, "D"), running_variance=(variance, "D"))
-    cache = BatchNormCache(x, gamma, mean, variance, bool(training), eps)
-    y = _standardized(cache)  # (N, D)
-    y *= gamma
+        centred = x - mean
+    centred /= xp.sqrt(variance + eps)
+    y = gamma * centred  # (N, D)
     y += beta
-    return y, cache
+    return y, BatchNormCache(centred, gamma, mean, variance, bool(training), eps)
 
 
 def batch_norm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
@@ -161,25 +161,15 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array,
     In training x̂ does not change when a constant is added to x or, but for ε, when x is stretched. So from dy goes its
     mean over the rows, and its component along x̂: dx = (γ/√(v + ε)) (dy − mean(dy) − x̂ mean(dy x̂)).
     """
-    xp = floats("batch_norm", dy=(dy, "N D"), x=(cache.x, "N D"))
-    standardized = _standardized(cache)
+    standardized, gamma, mean, variance, training, eps = cache
+    xp = floats("batch_norm", dy=(dy, "N D"), standardized=(standardized, "N D"), mean=(mean, "D"))
     dgamma = xp.sum(dy * standardized, axis=0)
     dbeta = xp.sum(dy, axis=0)
-    if cache.training:
+    if training:
         n = dy.shape[0]
         dy = dy - dbeta / n
         dy -= standardized * (dgamma / n)
-    return dy * (cache.gamma / _deviation(cache)), dgamma, dbeta
-
-
-def _standardized(cache: BatchNormCache) -> Array:
-    standardized = cache.x - cache.mean  # (N, D)
-    standardized /= _deviation(cache)
-    return standardized
-
-
-def _deviation(cache: BatchNormCache) -> Array:
-    return namespace(cache.x).sqrt(cache.variance + cache.eps)  # (D,)
+    return dy * (gamma / xp.sqrt(variance + eps)), dgamma, dbeta
 
 
 class ReluCache(NamedTuple):
@@ -215,7 +205,7 @@ def relu_forward(x: Array) -> tuple[Array, ReluCache]:
     (array([[0., 0., 2.]]), array([[0., 0., 1.]]))
     """
     xp = floats("relu", x=(x, "N D"))
-    return xp.maximum(x, constant(0.0, like=x)), ReluCache(xp.astype(x > 0, x.dtype))
+    return xp.maximum(x, zeros(x.shape, like=x)), ReluCache(xp.astype(x > 0, x.dtype))
 
 
 def relu_backward(dy: Array, cache: ReluCache) -> Array:
@@ -368,7 +358,7 @@ def updated_running(
         if batch is None:
             updated.append(())
             continue
-        n = batch.x.shape[0]
+        n = batch.standardized.shape[0]
         if n < 2:
             raise ValueError("updated_running: the variance of one row is unknown; use batches of at least 2 rows.")
         mean, variance = statistics

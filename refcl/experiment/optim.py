@@ -147,14 +147,18 @@ def adam(
         grads = tree_map(lambda g, p: g + weight_decay * p, grads, params)
 
     def averaged(average: Tree, new: Tree, keep: float) -> Tree:
-        average = keep * average
-        average += (1.0 - keep) * new
-        return average
+        change = new - average  # what was allocated is used again: an array comes cold from memory
+        change *= 1.0 - keep
+        change += average
+        return change
 
     def moved(p: Tree, m: Tree, v: Tree) -> Tree:
-        scale = namespace(v).sqrt(v)
-        scale += eps * root
-        return p - scaled_rate * m / scale
+        change = namespace(v).sqrt(v)
+        change += eps * root
+        change = m / change
+        change *= -scaled_rate
+        change += p
+        return change
 
     mean = tree_map(lambda m, g: averaged(m, g, keep_mean), state.mean, grads)
     square = tree_map(lambda v, g: averaged(v, g * g, keep_square), state.square, grads)
