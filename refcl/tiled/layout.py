@@ -12,7 +12,7 @@ from refcl.pair import Both
 
 SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
 ROOMS_FROM = 1 << 20  # from which the dense rooms no longer work in the cores' caches
-ROWS = 512  # a strip's rows: enough for its last product to be worth adding to the sum of all strips
+ROWS = 1024  # a strip's rows: enough for its last product to be worth adding to the sum of all strips
 TILE_ENTRIES = 1 << 19  # of a tile: product, exponential and pooling happen while it is in a near cache
 SIDE = 512  # of a square tile, where two passes share its work between the rows on both its sides
 STRIP_BYTES = 1 << 26  # of all workers' strips together: 64 MiB
