@@ -45,6 +45,14 @@ def prepare_refcl(loss: str, a: np.ndarray, b: np.ndarray) -> Call:
     return call
 
 
+def prepare_bare(loss: str, a: np.ndarray, b: np.ndarray) -> Call:
+    """The same arithmetic in bare NumPy."""
+    import bare
+
+    call: Call = bare.prepare_loss(loss, a, b, TEMPERATURE)
+    return call
+
+
 def prepare_floor(loss: str, a: np.ndarray, b: np.ndarray) -> Call:
     """The three matrix products of the dense computation into memory that is there already: S, and both gradients."""
     query, key = (a, b) if loss == "info_nce" else (np.concatenate([a, b]),) * 2
@@ -154,5 +162,6 @@ CONTENDERS = {
     "metric-learning": Contender(
         "NTXentLoss (pml)", prepare_metric_learning, lambda n: 20.0 * n**3, losses=("nt_xent",)
     ),
+    "bare": Contender("bare NumPy", prepare_bare, matrices(2), framework=False),
     "floor": Contender("three products", prepare_floor, matrices(1), framework=False),
 }

@@ -19,6 +19,7 @@ LOOK = {
     "compile": ("#E69F00", "D", "-"),
     "jax": ("#009E73", "^", "-"),
     "metric-learning": ("#CC79A7", "v", "-"),
+    "bare": ("#56B4E9", "P", "--"),
     "floor": ("#555555", "", ":"),
 }
 TITLES = {"info_nce": "info_nce, N anchors", "nt_xent": "nt_xent, N = both views"}

@@ -45,8 +45,8 @@ def compare(loss: str, rows: int, effort: Effort, tick: Tick) -> Records:
 
 
 def train(effort: Effort, tick: Tick) -> Records:
-    """Measure one training step, refcl's and PyTorch's, in turn."""
-    names = [name for name in ("refcl", "eager") if name not in effort.without]
+    """Measure one training step, refcl's, PyTorch's and bare NumPy's, in turn."""
+    names = [name for name in ("refcl", "eager", "bare") if name not in effort.without]
     tasks = {name: {"kind": "training_step", "contender": name} for name in names}
     return in_turn(tasks, {}, effort, effort.rounds, lambda what: tick(f"training step: {what}"))
 

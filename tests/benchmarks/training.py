@@ -1,4 +1,4 @@
-"""One training step, in refcl's pieces and in PyTorch's.
+"""One training step, in refcl's pieces, in PyTorch's and in bare NumPy.
 
 In:  nothing but a seed: an MLP 64-256-256-32 with batch norm, a batch of 128, a memory bank of 1257 entries.
 Out: for each a call without arguments that takes a step of Adam and returns the loss before it.
@@ -84,4 +84,12 @@ def prepare_eager() -> Call:
     return call
 
 
-PREPARE = {"refcl": prepare_refcl, "eager": prepare_eager}
+def prepare_bare() -> Call:
+    """The same step in bare NumPy, everything in place."""
+    import bare
+
+    call: Call = bare.prepare_step(*start(), TEMPERATURE, RATE)
+    return call
+
+
+PREPARE = {"refcl": prepare_refcl, "eager": prepare_eager, "bare": prepare_bare}
