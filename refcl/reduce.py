@@ -51,7 +51,8 @@ def reduce_forward(loss: Array, *, reduction: str = "mean") -> tuple[Array, Redu
     cache = ReduceCache(loss, reduction)
     if reduction == "none":
         return loss, cache
-    return xp.asarray(xp.mean(loss) if reduction == "mean" else xp.sum(loss)), cache
+    total = xp.sum(loss)
+    return xp.asarray(total / loss.size if reduction == "mean" else total), cache
 
 
 def reduce_backward(dvalue: Array, cache: ReduceCache) -> Array:

@@ -7,12 +7,22 @@ Only metadata and Python scalars are looked at: reading what an array holds woul
 
 import math
 import numbers
-from functools import cache
-from typing import Any, NoReturn
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
 
 from refcl.backend import Array, Library, Namespace, constant, library_of
 
 REDUCTIONS = ("mean", "sum", "none")
+
+
+class Asked(NamedTuple):
+    """What is asked of one array."""
+
+    argument: str
+    letters: str  # its shape, a word of them; "..." where any will do
+    dtype: Any
+    shape: tuple[int, ...]
+    device: str
 
 
 def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
@@ -22,31 +32,50 @@ def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
     All arrays must come from one library and one device and share one dtype, float32 or float64.
     """
     xp = one_library([_library(name, argument, x) for argument, (x, _) in arrays.items()])
-    first, (reference, _) = next(iter(arrays.items()))
-    dtype = reference.dtype
-    sizes: dict[str, int] = {}
-    for argument, (x, letters) in arrays.items():
-        if x is reference:
-            _floating(name, argument, x, xp)
-        elif x.dtype != dtype:
-            _floating(name, argument, x, xp)
+    _agree(
+        name,
+        xp,
+        tuple([(argument, letters, x.dtype, x.shape, str(x.device)) for argument, (x, letters) in arrays.items()]),
+    )
+    return xp
+
+
+@lru_cache(maxsize=1024)
+def _agree(name: str, xp: Namespace, described: tuple[Any, ...]) -> None:
+    """Refuse arrays that do not go together; what went together a moment ago is not looked at again."""
+    first, *others = asked = [Asked(*one) for one in described]
+    if first.dtype not in (xp.float32, xp.float64):
+        _refuse_dtype(name, first)
+    for other in others:
+        if other.dtype != first.dtype:
+            if other.dtype not in (xp.float32, xp.float64):
+                _refuse_dtype(name, other)
             raise TypeError(
-                f"{name}: {first} is {dtype_name(reference)} and {argument} is {dtype_name(x)}; "
+                f"{name}: {first.argument} is {_bare(first.dtype)} and {other.argument} is {_bare(other.dtype)}; "
                 "expected one dtype. Convert one of them first."
             )
-        elif x.device != reference.device:
+        if other.device != first.device:
             raise TypeError(
-                f"{name}: {first} is on device {reference.device} and {argument} on {x.device}; move one of them first."
+                f"{name}: {first.argument} is on device {first.device} and {other.argument} on {other.device}; "
+                "move one of them first."
             )
-        if letters == "...":
+    earlier: dict[str, tuple[int, Asked]] = {}
+    for one in asked:
+        if one.letters == "...":
             continue
-        shape, expected = x.shape, _words(letters)
-        if len(shape) != len(expected) or 0 in shape:
-            _refuse_shape(name, argument, x, expected)
-        for letter, size in zip(expected, shape, strict=False):
-            if sizes.setdefault(letter, size) != size:
-                _refuse_sizes(name, argument, letter, arrays)
-    return xp
+        letters = one.letters.split()
+        if len(one.shape) != len(letters):
+            expected = f"({', '.join(letters)}{',' if len(letters) == 1 else ''})"
+            raise ValueError(f"{name}: {one.argument} must have shape {expected}; got {one.shape}.")
+        for letter, size in zip(letters, one.shape, strict=True):
+            agreed, other = earlier.setdefault(letter, (size, one))
+            if size != agreed:
+                raise ValueError(
+                    f"{name}: {other.argument} and {one.argument} must agree on {letter}; "
+                    f"got {other.argument} {other.shape} and {one.argument} {one.shape}."
+                )
+            if size == 0:
+                raise ValueError(f"{name}: {one.argument} is empty; got shape {one.shape}.")
 
 
 def one_library(libraries: list[Library]) -> Namespace:
@@ -144,7 +173,7 @@ def choice(name: str, argument: str, value: Any, options: tuple[str, ...]) -> st
 
 def dtype_name(x: Array) -> str:
     """Return the bare name of an array's dtype, alike in every library."""
-    return str(x.dtype).rpartition(".")[2]
+    return _bare(x.dtype)
 
 
 def _library(name: str, argument: str, x: Any) -> Library:
@@ -160,34 +189,15 @@ def _library(name: str, argument: str, x: Any) -> Library:
     return library
 
 
-def _floating(name: str, argument: str, x: Array, xp: Namespace) -> None:
-    if x.dtype != xp.float32 and x.dtype != xp.float64:
-        raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected float32 or float64.{_conversion(x)}")
-
-
-def _conversion(x: Array) -> str:
-    if dtype_name(x) in ("float16", "bfloat16"):
-        return (
+def _refuse_dtype(name: str, one: Asked) -> NoReturn:
+    came = _bare(one.dtype)
+    advice = " Convert it to one of them first."
+    if came in ("float16", "bfloat16"):
+        advice = (
             " Sums of exponentials lose everything in half precision: convert to float32 first, and the gradients back."
         )
-    return " Convert it to one of them first."
+    raise TypeError(f"{name}: {one.argument} is {came}; expected float32 or float64.{advice}")
 
 
-@cache
-def _words(letters: str) -> tuple[str, ...]:
-    return tuple(letters.split())
-
-
-def _refuse_shape(name: str, argument: str, x: Array, expected: tuple[str, ...]) -> NoReturn:
-    shape = tuple(x.shape)
-    if len(shape) == len(expected):
-        raise ValueError(f"{name}: {argument} is empty; got shape {shape}.")
-    raise ValueError(
-        f"{name}: {argument} must have shape ({', '.join(expected)}{',' if len(expected) == 1 else ''}); got {shape}."
-    )
-
-
-def _refuse_sizes(name: str, argument: str, letter: str, arrays: dict[str, tuple[Any, str]]) -> NoReturn:
-    earlier = next(other for other, (_, letters) in arrays.items() if letter in _words(letters))
-    came = " and ".join(f"{other} {tuple(arrays[other][0].shape)}" for other in (earlier, argument))
-    raise ValueError(f"{name}: {earlier} and {argument} must agree on {letter}; got {came}.")
+def _bare(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]

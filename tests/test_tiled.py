@@ -41,7 +41,7 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers whatever the size and however many threads BLAS has, and tiles that small sizes do not fit in."""
     for module in ("one_way", "both_ways", "by_rooms"):
         monkeypatch.setattr(f"refcl.tiled.{module}.crew", lambda like, entries: nullcontext(2))
-    monkeypatch.setattr(layout, "TILE_ENTRIES", 40)
+    monkeypatch.setattr(layout, "TILE_ENTRIES", 80)
 
 
 def views(n: int, m: int, d: int, dtype: str = "float64", seed: int = 0) -> tuple[Any, Any]:

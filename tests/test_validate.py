@@ -66,7 +66,8 @@ def half(backend: Backend) -> Any:
     if backend.xp is not array_api_strict:
         return backend.xp.ones((2, 3), dtype=backend.xp.float16)
     array = ones(backend, 2, 3)
-    array._dtype = type("float16", (), {"__eq__": lambda *_: False, "__str__": lambda _: "float16", "__hash__": None})()
+    looks = {"__eq__": lambda *_: False, "__str__": lambda _: "float16", "__hash__": object.__hash__}
+    array._dtype = type("float16", (), looks)()
     return array
 
 

@@ -13,7 +13,7 @@ from refcl.pair import Both
 SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
 ROOMS_FROM = 1 << 20  # from which the dense rooms no longer work in the cores' caches
 ROWS = 1024  # a strip's rows: enough for its last product to be worth adding to the sum of all strips
-TILE_ENTRIES = 1 << 19  # of a tile: product, exponential and pooling happen while it is in a near cache
+TILE_ENTRIES = 1 << 20  # of all workers' tiles together: product, exponential and pooling happen in a cache they share
 SIDE = 512  # of a square tile, where two passes share its work between the rows on both its sides
 STRIP_BYTES = 1 << 26  # of all workers' strips together: 64 MiB
 KEPT_BYTES = 1 << 26  # two-sided losses keep their tiles for the second pass where all of them fit
@@ -60,9 +60,9 @@ def strip_rows(tile: int | None, like: Array, candidates: int, workers: int) -> 
     return int(max(1, min(tile, anchors)))
 
 
-def tile_columns(like: Array, candidates: int, rows: int) -> int:
+def tile_columns(like: Array, candidates: int, rows: int, workers: int) -> int:
     """Return the columns of a tile of a strip: all of them on a GPU, whose kernels want no cutting."""
-    return min(max(1, TILE_ENTRIES // rows), candidates) if on_host(like) else candidates
+    return min(max(1, TILE_ENTRIES // (workers * rows)), candidates) if on_host(like) else candidates
 
 
 def tile_side(tile: int | None, like: Array) -> int:

@@ -57,20 +57,20 @@ def softmax_strips(
     with crew(z, n * m) as workers:
         rows = layout.strip_rows(tile, z, m, workers)
         task = Task(
-            z,
-            other,
-            temperature,
-            positive,
-            ignore,
-            alone,
-            not (unit and layout.needs_no_shift(z, temperature)),
-            constant,
-            rows,
-            layout.tile_columns(z, m, rows),
-            dloss,
-            xp.empty(n, dtype=z.dtype),
-            None if dloss is None else xp.empty_like(z),
-            None if dloss is None else xp.empty(n, dtype=z.dtype),
+            z=z,
+            other=other,
+            temperature=temperature,
+            positive=positive,
+            ignore=ignore,
+            alone=alone,
+            shifted=not (unit and layout.needs_no_shift(z, temperature)),
+            constant=constant,
+            rows=rows,
+            columns=layout.tile_columns(z, m, rows, workers),
+            dloss=dloss,
+            loss=xp.empty(n, dtype=z.dtype),
+            dz=None if dloss is None else xp.empty_like(z),
+            slope=None if dloss is None else xp.empty(n, dtype=z.dtype),
         )
         shares = [(task, *share) for share in layout.shares(n, workers)]
         partial = together(_strips, shares)
