@@ -14,6 +14,7 @@ on the sizes and on how many threads BLAS has, not on which thread was first.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from refcl.backend import Array, arange, namespace, ones
@@ -83,40 +84,31 @@ def info_nce(
     normalize: bool,
     eps: float,
     *,
+    constant: bool = False,
     tile: int | None,
     upstream: Array | None,
 ) -> tuple[Array, Gradients | None]:
-    """Return InfoNCE and its gradients dquery, dkey and dτ."""
+    """Return InfoNCE and its gradients dquery, dkey unless the keys are constant, and dτ."""
     z, on_sphere_query = _onto_sphere(query, normalize, eps)
     other, on_sphere_key = _onto_sphere(key, normalize, eps)
     dloss = _worth(upstream, z, (z.shape[0],), reduction)
     loss, grads = softmax_strips(
-        z, other, temperature, positive=positive, ignore=ignore, unit=normalize, tile=tile, dloss=dloss
+        z,
+        other,
+        temperature,
+        positive=positive,
+        ignore=ignore,
+        constant=constant,
+        unit=normalize,
+        tile=tile,
+        dloss=dloss,
     )
-    return _together(loss, reduction, grads, on_sphere_query, on_sphere_key)
+    on_spheres = (on_sphere_query,) if constant else (on_sphere_query, on_sphere_key)
+    return _together(loss, reduction, grads, *on_spheres)
 
 
-def inst_disc(
-    query: Array,
-    bank: Array,
-    temperature: Array,
-    index: Array,
-    ignore: Array | None,
-    reduction: str,
-    normalize: bool,
-    eps: float,
-    *,
-    tile: int | None,
-    upstream: Array | None,
-) -> tuple[Array, Gradients | None]:
-    """Return InfoNCE against a constant bank, and its gradients dquery and dτ."""
-    z, on_sphere = _onto_sphere(query, normalize, eps)
-    other, _ = _onto_sphere(bank, normalize, eps)
-    dloss = _worth(upstream, z, (z.shape[0],), reduction)
-    loss, grads = softmax_strips(
-        z, other, temperature, positive=index, ignore=ignore, constant=True, unit=normalize, tile=tile, dloss=dloss
-    )
-    return _together(loss, reduction, grads, on_sphere)
+# Instance discrimination is InfoNCE against a bank, which takes no gradient.
+inst_disc = partial(info_nce, constant=True)
 
 
 def row_by_row(
