@@ -123,11 +123,13 @@ class Worst:
 Table = dict[tuple[str, str], dict[str, Worst]]  # (loss, quantity) -> dtype -> worst
 
 
-def measure(sizes: tuple[int, ...] = SIZES, libraries: tuple[str, ...] = ()) -> tuple[Table, dict[str, Table]]:
+def measure(
+    sizes: tuple[int, ...] = SIZES, libraries: tuple[str, ...] = (), dtypes: tuple[str, ...] = DTYPES
+) -> tuple[Table, dict[str, Table]]:
     """Measure every loss, gradient and entropy, and the softmax loss of other libraries; a warning raises."""
     table: Table = {}
     others: dict[str, Table] = {name: {} for name in libraries}
-    for dtype in DTYPES:
+    for dtype in dtypes:
         for row in every_row(dtype, sizes):
             soft = softmax_truth(row.exact, 0, list(range(1, len(row.exact))), mpf(float(row.temperature)))
             _add(table, dtype, [*losses_of(row, soft), *analysis_of(row)], row)

@@ -65,7 +65,9 @@ def simple_truth(s_i: Row, p: int, others: list[int], weight: mpf | None) -> Tru
     """Return the loss −s_p + λ Σ s_k, −1 and λ, and Σ s_k."""
     each = mpf(1) / max(len(others), 1) if weight is None else weight
     terms = [each * s_i[k] for k in others]
-    ds = [each if k in set(others) else mpf(0) for k in range(len(s_i))]
+    ds = [mpf(0)] * len(s_i)
+    for k in others:
+        ds[k] = each
     ds[p] = mpf(-1)
     magnitude = abs(s_i[p]) + mp.fsum(abs(x) for x in terms)
     total, total_magnitude = mp.fsum(s_i[k] for k in others), mp.fsum(abs(s_i[k]) for k in others)
