@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,25 @@ def test_an_interrupt_ends_in_one_line_and_can_be_resumed(moment: str, uncut: Pa
     _, err = (process := started(folder, "--resume")).communicate(timeout=300)
     assert process.returncode == 0, err
     assert bits(folder) == bits(uncut)
+
+
+@posix
+def test_an_interrupt_waits_until_all_workers_are_started() -> None:
+    over = threading.Event()
+    threading.Thread(target=over.wait, daemon=True).start()  # as BLAS's threads, it lets the signal through
+    held = []
+
+    def start_workers() -> None:
+        with study._interrupts_held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            held.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        start_workers()
+    over.set()
+    assert held
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @posix

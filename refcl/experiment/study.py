@@ -193,15 +193,25 @@ def _work_through(
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, which a terminal sends to all: the study's own process ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit the mask
+    """Start processes that never see Ctrl-C, which a terminal sends to all: the study's own process ends them.
+
+    Children inherit this thread's mask. The signal may still reach one of BLAS's threads, for which Python would
+    interrupt this one, and a child whose parent goes while it is being started complains: so it is noted and raised
+    once all of them are there.
+    """
+    noted: list[int] = []
+    here = threading.current_thread() is threading.main_thread()  # the only one that is interrupted
+    answer = signal.signal(signal.SIGINT, lambda number, _: noted.append(number)) if here else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if here:
+            signal.signal(signal.SIGINT, answer)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 # --- in a worker ---
