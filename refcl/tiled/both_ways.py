@@ -16,7 +16,7 @@ from typing import NamedTuple
 from refcl.backend import Array, Namespace, namespace, row_dots
 from refcl.penalty import softplus_backward
 from refcl.tiled import layout
-from refcl.tiled.one_way import band, charge
+from refcl.tiled.one_way import Entries, band, charge, gather, part, put
 from refcl.tiled.workers import crew, scratch, together
 
 
@@ -25,8 +25,9 @@ class Task(NamedTuple):
     scaled: Array  # (N, D) z/τ
     other: Array  # (N, D)
     shift: int  # row i's positive is column (i + shift) mod N, and column k's is row (k + shift) mod N
-    tiles: list[tuple[slice, slice]]  # rows and columns
-    kept: Array | None  # (tiles, rows, columns) the first pass's E, where all of it fits
+    side: int
+    tiles: list[tuple[slice, slice]]  # rows and columns, at most side of each
+    kept: Array | None  # (tiles, side²) the first pass's E, where all of it fits
 
     @property
     def symmetric(self) -> bool:
@@ -53,7 +54,7 @@ def softmax_tiles(
         task = _task(xp, z, other, temperature, shift, tile)
         deal = [(task, w, workers) for w in range(workers)]
         totals = _sum(task, together(_totals, deal))
-        s_pos = row_dots(task.scaled, xp.roll(other, -shift, axis=0))  # (N,) over τ
+        s_pos = _own_positives(xp, task)
         rows = charge(xp, totals[0], s_pos)
         cols = rows if task.symmetric else charge(xp, totals[1], s_pos)
         losses = (rows[0], cols[0])
@@ -75,8 +76,15 @@ def _task(xp: Namespace, z: Array, other: Array, temperature: Array, shift: int,
     cuts = layout.spans(0, n, side)
     tiles = [(r, c) for r in cuts for c in cuts if other is not z or c.start >= r.start]
     fits = len(tiles) * side * side * z.dtype.itemsize <= layout.KEPT_BYTES
-    kept = scratch("tiles", (len(tiles), side, side), z) if fits else None
-    return Task(z, z / temperature, other, shift, tiles, kept)
+    kept = scratch("tiles", (len(tiles), side * side), z) if fits else None
+    return Task(z, z / temperature, other, shift, side, tiles, kept)
+
+
+def _own_positives(xp: Namespace, task: Task) -> Array:
+    """Return each row's s⁺/τ (N,)."""
+    cut = task.z.shape[0] - task.shift
+    halves = (task.scaled[:cut], task.other[task.shift :]), (task.scaled[cut:], task.other[: task.shift])
+    return xp.concat([row_dots(*half) for half in halves])
 
 
 def _totals(task: Task, worker: int, workers: int) -> Sides:
@@ -102,49 +110,42 @@ def _gradients(task: Task, worker: int, workers: int, row: Weights, col: Weights
     dz = xp.zeros_like(task.z)
     dother = dz if task.symmetric else xp.zeros_like(task.other)
     memory, weight = _memory("tile", task), _memory("weight", task)
-    product = scratch("product", (max(memory.shape), task.z.shape[1]), task.z)
+    product = scratch("product", (task.side, task.z.shape[1]), task.z)
+    afresh = len(task.tiles) == 1
     for number in range(worker, len(task.tiles), workers):
         rows, cols = task.tiles[number]
-        kept = task.kept is not None
-        g = _tile(task, number, memory) if kept else _exponentials(xp, task, number, memory)
-        g *= xp.add(row.push[rows, None], col.push[cols], out=weight[: g.shape[0], : g.shape[1]])
-        for entries in _positives(xp, task, rows, cols):
-            g[entries] = -(row.pull[rows][entries[0]] + col.pull[cols][entries[1]])
-        dz[rows] += xp.matmul(g, task.other[cols], out=product[: g.shape[0]])
+        g = _exponentials(xp, task, number, memory) if task.kept is None else part(task.kept[number], rows, cols)
+        g *= xp.add(row.push[rows, None], col.push[cols], out=part(weight, rows, cols))
+        for entries in _positives(task, rows, cols):
+            put(g, entries, -(row.pull[rows][entries.rows] + col.pull[cols][entries.columns]))
+        gather(xp, g, task.other[cols], dz[rows], product, afresh=afresh)
         if not _own(task, rows, cols):
-            dother[cols] += xp.matmul(g.T, task.z[rows], out=product[: g.shape[1]])
+            gather(xp, g.T, task.z[rows], dother[cols], product, afresh=afresh)
     return dz, dother
 
 
 def _exponentials(xp: Namespace, task: Task, number: int, memory: Array) -> Array:
     """Write E into a tile."""
     rows, cols = task.tiles[number]
-    e = _tile(task, number, memory)
+    e = part(memory if task.kept is None else task.kept[number], rows, cols)
     xp.matmul(task.scaled[rows], task.other[cols].T, out=e)
     xp.exp(e, out=e)
-    for entries in _positives(xp, task, rows, cols):
-        e[entries] = 0
-    itself = band(xp, rows, cols, 0) if task.symmetric else None
+    for entries in _positives(task, rows, cols):
+        put(e, entries, 0)
+    itself = band(rows, cols, 0) if task.symmetric else None
     if itself is not None:
-        e[itself] = 0
+        put(e, itself, 0)
     return e
 
 
-def _tile(task: Task, number: int, memory: Array) -> Array:
-    rows, cols = task.tiles[number]
-    whole = memory if task.kept is None else task.kept[number]
-    return whole[: rows.stop - rows.start, : cols.stop - cols.start]
-
-
 def _memory(role: str, task: Task) -> Array:
-    rows, cols = task.tiles[0]  # the largest
-    return scratch(role, (rows.stop - rows.start, cols.stop - cols.start), task.z)
+    return scratch(role, (task.side * task.side,), task.z)
 
 
-def _positives(xp: Namespace, task: Task, rows: slice, cols: slice) -> list[tuple[Array, Array]]:
+def _positives(task: Task, rows: slice, cols: slice) -> list[Entries]:
     """Return where a tile holds positives."""
     offsets = (task.shift, task.shift - task.z.shape[0])
-    return [entries for offset in offsets if (entries := band(xp, rows, cols, offset)) is not None]
+    return [entries for offset in offsets if (entries := band(rows, cols, offset)) is not None]
 
 
 def _own(task: Task, rows: slice, cols: slice) -> bool:

@@ -4,18 +4,27 @@ In:  embeddings ``z`` (N, D) and ``other`` (M, D), the row of each anchor's posi
 Out: the loss (N,) and, where asked for, dz, dother and dτ. A strip (rows, M) is all of S that ever exists.
 A memory is a constant: for it there is no dother, and the third product is left out.
 
-    E = exp(Z z'ᵀ/τ), 0 at the positive and where left out        so that sums hold negatives only
-    Z⁻ = E 1,  gap = log Z⁻ − s⁺/τ,  loss = softplus(gap)         the walk's own penalty
-    dz = σ (E z'/Z⁻ − z'_p)/τ,  dz' = Σ strips Eᵀ(σ z/(τ Z⁻))     E at the positive is −Z⁻ by now: it pulls
+    E = exp(Z z'ᵀ/τ), 0 at the positive and where left out      so that sums hold negatives only
+    Z⁻ = E 1,  gap = log Z⁻ − s⁺/τ,  loss = softplus(gap)       the walk's own penalty, of slope σ
+    W = E, and −Z⁻ at the positive: pulled by as much as all negatives are pushed
+    u = σ dloss/(τ Z⁻),  dz = u ∘ (W z'),  dz' = Σ strips Wᵀ(u ∘ z),  dτ = −Σ ⟨z, dz⟩/τ
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from refcl.backend import Array, Namespace, namespace, row_dots
 from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
 from refcl.tiled import layout
 from refcl.tiled.workers import crew, scratch, together
+
+
+class Entries(NamedTuple):
+    """Some entries of a tile, one a row at most."""
+
+    rows: slice | Array
+    columns: slice | Array
+    flat: slice | None = None  # of the tile as one long row, where they lie on a diagonal
 
 
 class Task(NamedTuple):
@@ -32,7 +41,6 @@ class Task(NamedTuple):
     dloss: Array | None  # (N,) None where no gradient is wanted
     loss: Array  # (N,) written
     dz: Array  # (N, D) written; None where no gradient is wanted
-    slope: Array  # (N,) written: what each anchor adds to −τ dτ
 
 
 def softmax_strips(
@@ -70,13 +78,12 @@ def softmax_strips(
             dloss=dloss,
             loss=xp.empty(n, dtype=z.dtype),
             dz=None if dloss is None else xp.empty_like(z),
-            slope=None if dloss is None else xp.empty(n, dtype=z.dtype),
         )
-        shares = [(task, *share) for share in layout.shares(n, workers)]
-        partial = together(_strips, shares)
+        partial = together(_strips, [(task, *share) for share in layout.shares(n, workers)])
     if dloss is None:
         return task.loss, None
-    dtemperature = xp.asarray(-xp.sum(task.slope) / temperature)
+    # Every s is over τ, and Σ_k ds_k s_k of an anchor is ⟨z, dz⟩.
+    dtemperature = xp.asarray(-xp.sum(row_dots(z, task.dz)) / temperature)
     if constant:
         return task.loss, (task.dz, dtemperature)
     dother = partial[0]
@@ -85,15 +92,11 @@ def softmax_strips(
     return task.loss, (task.dz, dother, dtemperature)
 
 
-class Strip(NamedTuple):
-    anchors: slice
-    scaled: Array  # (rows, D) z/τ
-    partner: Array  # (rows, D) z'_p
-    tiles: list[tuple[slice, Array]]  # which candidates, and (rows, columns) of scratch
-    positives: list[tuple[Array, Array] | None]  # of each tile: rows and columns of the positives in it
-    total: Array  # (rows,) Z⁻ over the exponential of what was taken out, once pooled
-    pooled: Array  # (rows, D) E z', once pooled
-    weighted: Array  # (rows, D) scratch
+class Tile(NamedTuple):
+    candidates: slice
+    e: Array  # (rows, columns) of scratch: s/τ, then E, then W
+    positives: Entries | None
+    itself: Entries | None  # where candidates are the anchors themselves, to be left out
 
 
 def _strips(task: Task, first: int, last: int) -> Array:
@@ -102,78 +105,77 @@ def _strips(task: Task, first: int, last: int) -> Array:
     m, d = task.other.shape
     cuts = layout.spans(0, m, task.columns)
     rows = min(task.rows, last - first)
-    tiles = scratch("tiles", (len(cuts), rows, task.columns), task.z)
-    wide = scratch("wide", (3, rows, d), task.z)
+    memory = scratch("tiles", (len(cuts), rows * task.columns), task.z)
+    narrow = scratch("narrow", (rows, d), task.z)
     product = scratch("product", (max(rows, task.columns), d), task.z)
     one = xp.ones(task.columns, dtype=task.z.dtype)
     dother = None if task.dloss is None or task.constant else xp.empty_like(task.other)
     for anchors in layout.spans(first, last, rows):
-        strip = _start(xp, task, anchors, cuts, tiles, wide)
-        top = _pool(xp, task, strip, one, product)
-        share = _charge(xp, task, strip, top)
-        if share is not None:
-            _pull(xp, task, strip, share)
-        if dother is not None:
-            _give(xp, task, strip, share, dother, product, afresh=anchors.start == first)
+        z = task.z[anchors]  # (rows, D)
+        scaled = xp.divide(z, task.temperature, out=narrow[: z.shape[0]])
+        tiles = _tiles(xp, task, anchors, cuts, memory)
+        total, top = _exponentials(xp, task, anchors, scaled, tiles, one)
+        partner = task.other[anchors if task.positive is None else task.positive[anchors]]  # (rows, D)
+        s_pos = row_dots(scaled, partner)  # (rows,) over τ
+        task.loss[anchors], slope = charge(xp, total, s_pos if top is None else s_pos - top)
+        if task.dloss is None:
+            continue
+        u = softplus_backward(task.dloss[anchors], slope)  # (rows,)
+        u /= task.temperature
+        u /= total
+        dz = task.dz[anchors]
+        weighted = xp.multiply(u[:, None], z, out=scaled)
+        for tile in tiles:
+            if tile.positives is not None:
+                put(tile.e, tile.positives, -total[tile.positives.rows])
+            gather(xp, tile.e, task.other[tile.candidates], dz, product, afresh=tile is tiles[0])
+            if dother is not None:
+                gather(xp, tile.e.T, weighted, dother[tile.candidates], product, afresh=anchors.start == first)
+        dz *= u[:, None]
     return dother
 
 
-def _start(xp: Namespace, task: Task, anchors: slice, cuts: list[slice], memory: Array, wide: Array) -> Strip:
-    height = anchors.stop - anchors.start
-    tiles = [(cut, tile[:height, : cut.stop - cut.start]) for cut, tile in zip(cuts, memory, strict=True)]
-    scaled, pooled, weighted = (part[:height] for part in wide)
-    xp.divide(task.z[anchors], task.temperature, out=scaled)
+def _tiles(xp: Namespace, task: Task, anchors: slice, cuts: list[slice], memory: Array) -> list[Tile]:
+    """Lay a strip's tiles out in memory, and find what is special in each."""
     if task.positive is None:
-        partner = task.other[anchors]
-        positives = [band(xp, anchors, cut, 0) for cut in cuts]
+        positives = [band(anchors, cut, 0) for cut in cuts]
     else:
-        partner = task.other[task.positive[anchors]]
-        positives = _by_tile(xp, task.positive[anchors], task.columns, len(cuts))
-    total = xp.zeros(height, dtype=task.z.dtype)
-    return Strip(anchors, scaled, partner, tiles, positives, total, pooled, weighted)
+        positives = _by_tile(xp, task.positive[anchors], cuts)
+    itself = [band(anchors, cut, 0) if task.alone else None for cut in cuts]
+    return [Tile(cut, part(memory[c], anchors, cut), positives[c], itself[c]) for c, cut in enumerate(cuts)]
 
 
-def _pool(xp: Namespace, task: Task, strip: Strip, one: Array, product: Array) -> Array | None:
-    """Turn the strip into E, and write Z⁻ and E z'; returns what was taken out of s/τ (rows,), if anything was."""
+def _exponentials(
+    xp: Namespace, task: Task, anchors: slice, scaled: Array, tiles: list[Tile], one: Array
+) -> tuple[Array, Array | None]:
+    """Turn the tiles into E; returns Z⁻ and what was taken out of s/τ before, each (rows,)."""
     top = None
     if task.shifted:
-        for c in range(len(strip.tiles)):
-            _compare(xp, task, strip, c)
-        top = xp.max(xp.stack([xp.max(tile, axis=1) for _, tile in strip.tiles]), axis=0)
+        for tile in tiles:
+            _compare(xp, task, anchors, scaled, tile)
+        top = xp.max(xp.stack([xp.max(tile.e, axis=1) for tile in tiles]), axis=0)
         top = xp.where(top == -xp.inf, xp.zeros_like(top), top)  # a row without negatives
-    for c, (cut, tile) in enumerate(strip.tiles):
+    total = xp.zeros(scaled.shape[0], dtype=scaled.dtype)
+    for tile in tiles:
         if top is None:
-            _compare(xp, task, strip, c)
+            _compare(xp, task, anchors, scaled, tile)
         else:
-            tile -= top[:, None]
-        xp.exp(tile, out=tile)
-        total = strip.total
-        total += tile @ one[: tile.shape[1]]
-        if task.dloss is not None:
-            gather(xp, tile, task.other[cut], strip.pooled, product, afresh=c == 0)
-    return top
+            e = tile.e
+            e -= top[:, None]
+        xp.exp(tile.e, out=tile.e)
+        total += tile.e @ one[: tile.e.shape[1]]
+    return total, top
 
 
-def _compare(xp: Namespace, task: Task, strip: Strip, c: int) -> None:
+def _compare(xp: Namespace, task: Task, anchors: slice, scaled: Array, tile: Tile) -> None:
     """Write s/τ into a tile, and −inf where a candidate is no negative."""
-    cut, tile = strip.tiles[c]
-    xp.matmul(strip.scaled, task.other[cut].T, out=tile)
-    if strip.positives[c] is not None:
-        tile[strip.positives[c]] = -xp.inf
+    xp.matmul(scaled, task.other[tile.candidates].T, out=tile.e)
+    if tile.positives is not None:
+        put(tile.e, tile.positives, -xp.inf)
+    if tile.itself is not None:
+        put(tile.e, tile.itself, -xp.inf)
     if task.ignore is not None:
-        xp.copyto(tile, -xp.inf, where=task.ignore[strip.anchors, cut])
-    itself = band(xp, strip.anchors, cut, 0) if task.alone else None
-    if itself is not None:
-        tile[itself] = -xp.inf
-
-
-def _charge(xp: Namespace, task: Task, strip: Strip, top: Array | None) -> Array | None:
-    """Write the loss; returns σ/τ times what the loss is worth (rows,), where a gradient is wanted."""
-    s_pos = row_dots(strip.scaled, strip.partner)  # (rows,) over τ
-    task.loss[strip.anchors], slope = charge(xp, strip.total, s_pos if top is None else s_pos - top)
-    if task.dloss is None:
-        return None
-    return softplus_backward(task.dloss[strip.anchors], slope) / task.temperature
+        xp.copyto(tile.e, -xp.inf, where=task.ignore[anchors, tile.candidates])
 
 
 def charge(xp: Namespace, total: Array, s_pos: Array) -> tuple[Array, SoftplusCache]:
@@ -189,27 +191,6 @@ def charge(xp: Namespace, total: Array, s_pos: Array) -> tuple[Array, SoftplusCa
     return softplus_forward(gap)
 
 
-def _pull(xp: Namespace, task: Task, strip: Strip, share: Array) -> None:
-    """Write the anchors' gradients."""
-    pull = strip.pooled  # (rows, D) E z'/Z⁻ − z'_p, in place
-    pull /= strip.total[:, None]
-    pull -= strip.partner
-    xp.multiply(share[:, None], pull, out=task.dz[strip.anchors])
-    task.slope[strip.anchors] = share * row_dots(task.z[strip.anchors], pull)
-
-
-def _give(
-    xp: Namespace, task: Task, strip: Strip, share: Array, dother: Array, product: Array, *, afresh: bool
-) -> None:
-    """Give dother what the candidates receive from the strip's anchors."""
-    total = strip.total
-    weighted = xp.multiply((share / total)[:, None], task.z[strip.anchors], out=strip.weighted)
-    for (cut, tile), positives in zip(strip.tiles, strip.positives, strict=True):
-        if positives is not None:
-            tile[positives] = -total[positives[0]]  # the positive is pulled by as much as all negatives are pushed
-        gather(xp, tile.T, weighted, dother[cut], product, afresh=afresh)
-
-
 def gather(xp: Namespace, weight: Array, rows: Array, total: Array, product: Array, *, afresh: bool) -> None:
     """Add ``weight @ rows`` to a total, or write it there where it is the first part."""
     if afresh:
@@ -218,20 +199,39 @@ def gather(xp: Namespace, weight: Array, rows: Array, total: Array, product: Arr
         total += xp.matmul(weight, rows, out=product[: weight.shape[0]])
 
 
-def band(xp: Namespace, rows: slice, columns: slice, offset: int) -> tuple[Array, Array] | None:
+def put(tile: Array, entries: Entries, value: Any) -> None:
+    """Overwrite some entries of a tile."""
+    if entries.flat is None:
+        tile[entries.rows, entries.columns] = value
+    else:
+        tile.reshape(-1)[entries.flat] = value
+
+
+def part(memory: Array, rows: slice, columns: slice) -> Array:
+    """Return a tile for these rows and columns (rows, columns), without gaps in memory."""
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return memory[: height * width].reshape(height, width)
+
+
+def band(rows: slice, columns: slice, offset: int) -> Entries | None:
     """Return where a tile holds entries (i, i + offset) of the whole matrix, None where it holds none."""
     first, last = max(rows.start, columns.start - offset), min(rows.stop, columns.stop - offset)
     if first >= last:
         return None
-    i = xp.arange(first, last)
-    return i - rows.start, i + (offset - columns.start)
+    step = columns.stop - columns.start + 1
+    row, column, count = first - rows.start, first + offset - columns.start, last - first
+    start = row * (step - 1) + column
+    return Entries(
+        slice(row, row + count), slice(column, column + count), slice(start, start + (count - 1) * step + 1, step)
+    )
 
 
-def _by_tile(xp: Namespace, column: Array, columns: int, tiles: int) -> list[tuple[Array, Array] | None]:
-    """Return rows and columns of the entries (i, column_i) of a strip, tile by tile."""
-    if tiles == 1:
-        return [(xp.arange(column.shape[0]), column)]
-    order = xp.argsort(column // columns, stable=True)  # on the host only: on a GPU a strip has one tile
-    ends = xp.searchsorted(column[order], columns * xp.arange(tiles + 1))
+def _by_tile(xp: Namespace, column: Array, cuts: list[slice]) -> list[Entries | None]:
+    """Return the entries (i, column_i) of a strip, tile by tile."""
+    if len(cuts) == 1:
+        row = xp.arange(column.shape[0])
+        return [Entries(row, column)]
+    order = xp.argsort(column, stable=True)  # on the host only: on a GPU a strip has one tile
+    ends = xp.searchsorted(column[order], [0, *(cut.stop for cut in cuts)])
     rows = [order[a:b] for a, b in itertools.pairwise(ends.tolist())]
-    return [(row, column[row] - columns * tile) for tile, row in enumerate(rows)]
+    return [Entries(row, column[row] - cut.start) for row, cut in zip(rows, cuts, strict=True)]
