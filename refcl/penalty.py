@@ -50,10 +50,9 @@ def softplus_forward(gap: Array) -> tuple[Array, SoftplusCache]:
     (array([6.93147181e-01, 3.72007598e-44]), array([5.00000000e-01, 3.72007598e-44]))
     """
     xp = floats("softplus", gap=(gap, "N"))
-    zero, one = constant(0.0, like=gap), constant(1.0, like=gap)
     q = xp.exp(-xp.abs(gap))  # (N,) in [0, 1]
-    loss = xp.maximum(gap, zero) + xp.log1p(q)  # (N,)
-    return loss, SoftplusCache(xp.where(gap >= 0, one, q) / (1 + q))
+    loss = xp.maximum(gap, 0.0) + xp.log1p(q)  # (N,)
+    return loss, SoftplusCache(xp.where(gap >= 0, 1.0, q) / (1 + q))
 
 
 def softplus_backward(dloss: Array, cache: SoftplusCache) -> Array:
@@ -201,13 +200,13 @@ def hinge_forward(gap: Array) -> tuple[Array, HingeCache]:
     (array([0.  , 0.  , 0.25]), array([0., 0., 1.]))
     """
     xp = floats("hinge", gap=(gap, "N"))
-    return xp.maximum(gap, constant(0.0, like=gap)), HingeCache(gap > 0)
+    return xp.maximum(gap, 0.0), HingeCache(gap > 0)
 
 
 def hinge_backward(dloss: Array, cache: HingeCache) -> Array:
     """Return dgap = dloss where the gap is positive, and 0 elsewhere."""
     xp = floats("hinge", dloss=(dloss, "N"))
-    return xp.where(cache.open, dloss, constant(0.0, like=dloss))
+    return xp.where(cache.open, dloss, 0.0)
 
 
 softplus = Pair(softplus_forward, softplus_backward)

@@ -6,7 +6,7 @@ Out: embeddings ``z`` (N, D) on the unit sphere, whose inner products are cosine
 
 from typing import NamedTuple
 
-from refcl.backend import Array, constant, row_dots
+from refcl.backend import Array, row_dots
 from refcl.pair import Pair
 from refcl.validate import floats, setting
 
@@ -54,7 +54,7 @@ def l2_normalize_forward(h: Array, *, eps: float = 1e-12) -> tuple[Array, Normal
     array([[0.6, 0.8]])
     """
     xp = floats("l2_normalize", h=(h, "N D"))
-    shortest = constant(setting("l2_normalize", "eps", eps, above=0.0), like=h)
+    shortest = setting("l2_normalize", "eps", eps, above=0.0)
     norm = xp.sqrt(row_dots(h, h))[:, None]  # (N, 1)
     length = xp.maximum(norm, shortest)  # (N, 1)
     z = h / length  # (N, D)
@@ -67,7 +67,7 @@ def l2_normalize_backward(dz: Array, cache: NormalizeCache) -> Array:
     Moving h along itself does not move z, so the part of dz along z drops out; the rest turns the slower the longer h.
     """
     xp = floats("l2_normalize", dz=(dz, "N D"), z=(cache.z, "N D"))
-    along = xp.where(cache.on_sphere, row_dots(cache.z, dz)[:, None], constant(0.0, like=dz))  # (N, 1)
+    along = xp.where(cache.on_sphere, row_dots(cache.z, dz)[:, None], 0.0)  # (N, 1)
     dh = dz - cache.z * along  # (N, D)
     dh /= cache.length
     return dh

@@ -31,12 +31,12 @@ def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
     A shape is a word of letters, ``query=(query, "N D"), key=(key, "M D")``: a letter stands for one number throughout.
     All arrays must come from one library and one device and share one dtype, float32 or float64.
     """
-    xp = one_library([_library(name, argument, x) for argument, (x, _) in arrays.items()])
-    _agree(
-        name,
-        xp,
-        tuple([(argument, letters, x.dtype, x.shape, str(x.device)) for argument, (x, letters) in arrays.items()]),
-    )
+    libraries, described = [], []
+    for argument, (x, letters) in arrays.items():
+        libraries.append(_library(name, argument, x))
+        described.append((argument, letters, x.dtype, x.shape, str(x.device)))
+    xp = one_library(libraries)
+    _agree(name, xp, tuple(described))
     return xp
 
 
@@ -80,11 +80,13 @@ def _agree(name: str, xp: Namespace, described: tuple[Any, ...]) -> None:
 
 def one_library(libraries: list[Library]) -> Namespace:
     """Return the namespace of libraries that must all be one."""
-    names = {library.name for library in libraries}
-    if len(names) > 1:
-        move = "; move one with cupy.asarray(...) or cupy.asnumpy(...)." if "cupy" in names else "; convert one first."
-        raise TypeError(f"expected arrays from one library, got {' and '.join(sorted(names))}{move}")
-    return libraries[0].xp
+    first = libraries[0]
+    for library in libraries:
+        if library.name != first.name:
+            names = {library.name for library in libraries}
+            advice = "move one with cupy.asarray(...) or cupy.asnumpy(...)" if "cupy" in names else "convert one first"
+            raise TypeError(f"expected arrays from one library, got {' and '.join(sorted(names))}; {advice}.")
+    return first.xp
 
 
 def companion(name: str, argument: str, x: Any, *, kind: str, shape: tuple[int, ...], like: Array) -> Array:

@@ -20,13 +20,21 @@ from refcl.tiled.one_way import Entries, band, charge, gather, part, put
 from refcl.tiled.workers import crew, scratch, together
 
 
+class Tile(NamedTuple):
+    rows: slice
+    cols: slice
+    positives: list[Entries]
+    itself: Entries | None  # where S is symmetric, the entries of rows with themselves
+    own: bool  # whether it is its own mirror image, and so serves its rows only
+
+
 class Task(NamedTuple):
     z: Array  # (N, D)
     scaled: Array  # (N, D) z/τ
     other: Array  # (N, D)
     shift: int  # row i's positive is column (i + shift) mod N, and column k's is row (k + shift) mod N
-    side: int
-    tiles: list[tuple[slice, slice]]  # rows and columns, at most side of each
+    side: int  # of a tile, at most
+    tiles: list[Tile]
     kept: Array | None  # (tiles, side²) the first pass's E, where all of it fits
 
     @property
@@ -71,10 +79,18 @@ def softmax_tiles(
 
 
 def _task(xp: Namespace, z: Array, other: Array, temperature: Array, shift: int, tile: int | None) -> Task:
-    n = z.shape[0]
+    n, symmetric = z.shape[0], other is z
     side = layout.tile_side(tile, z)
     cuts = layout.spans(0, n, side)
-    tiles = [(r, c) for r in cuts for c in cuts if other is not z or c.start >= r.start]
+    tiles = []
+    for rows in cuts:
+        for cols in cuts:
+            if symmetric and cols.start < rows.start:
+                continue
+            positives = [entries for offset in (shift, shift - n) if (entries := band(rows, cols, offset)) is not None]
+            tiles.append(
+                Tile(rows, cols, positives, band(rows, cols, 0) if symmetric else None, symmetric and rows == cols)
+            )
     fits = len(tiles) * side * side * z.dtype.itemsize <= layout.KEPT_BYTES
     kept = scratch("tiles", (len(tiles), side * side), z) if fits else None
     return Task(z, z / temperature, other, shift, side, tiles, kept)
@@ -94,13 +110,13 @@ def _totals(task: Task, worker: int, workers: int) -> Sides:
     row_total = xp.zeros(n, dtype=dtype)
     col_total = row_total if task.symmetric else xp.zeros(n, dtype=dtype)
     one = xp.ones(n, dtype=dtype)
-    memory = _memory("tile", task)
     for number in range(worker, len(task.tiles), workers):
-        rows, cols = task.tiles[number]
-        e = _exponentials(xp, task, number, memory)  # (rows, columns)
-        row_total[rows] += e @ one[cols]
-        if not _own(task, rows, cols):
-            col_total[cols] += one[rows] @ e
+        tile = task.tiles[number]
+        e = _memory(task, number)  # (rows, columns)
+        _exponentials(xp, task, tile, e)
+        row_total[tile.rows] += e @ one[tile.cols]
+        if not tile.own:
+            col_total[tile.cols] += one[tile.rows] @ e
     return row_total, col_total
 
 
@@ -109,48 +125,39 @@ def _gradients(task: Task, worker: int, workers: int, row: Weights, col: Weights
     xp = namespace(task.z)
     dz = xp.zeros_like(task.z)
     dother = dz if task.symmetric else xp.zeros_like(task.other)
-    memory, weight = _memory("tile", task), _memory("weight", task)
+    weight = scratch("weight", (task.side * task.side,), task.z)
     product = scratch("product", (task.side, task.z.shape[1]), task.z)
-    afresh = len(task.tiles) == 1
+    whole = len(task.tiles) == 1
     for number in range(worker, len(task.tiles), workers):
-        rows, cols = task.tiles[number]
-        g = _exponentials(xp, task, number, memory) if task.kept is None else part(task.kept[number], rows, cols)
+        tile = task.tiles[number]
+        rows, cols = tile.rows, tile.cols
+        g = _memory(task, number)  # (rows, columns)
+        if task.kept is None:
+            _exponentials(xp, task, tile, g)
         g *= xp.add(row.push[rows, None], col.push[cols], out=part(weight, rows, cols))
-        for entries in _positives(task, rows, cols):
+        for entries in tile.positives:
             put(g, entries, -(row.pull[rows][entries.rows] + col.pull[cols][entries.columns]))
-        gather(xp, g, task.other[cols], dz[rows], product, afresh=afresh)
-        if not _own(task, rows, cols):
-            gather(xp, g.T, task.z[rows], dother[cols], product, afresh=afresh)
+        gather(xp, g, task.other[cols], dz[rows], product, afresh=whole)
+        if not tile.own:
+            gather(xp, g.T, task.z[rows], dother[cols], product, afresh=whole)
     return dz, dother
 
 
-def _exponentials(xp: Namespace, task: Task, number: int, memory: Array) -> Array:
+def _memory(task: Task, number: int) -> Array:
+    """Return a tile to write into: its own, or one that all of this thread's tiles share."""
+    tile = task.tiles[number]
+    memory = scratch("tile", (task.side * task.side,), task.z) if task.kept is None else task.kept[number]
+    return part(memory, tile.rows, tile.cols)
+
+
+def _exponentials(xp: Namespace, task: Task, tile: Tile, e: Array) -> None:
     """Write E into a tile."""
-    rows, cols = task.tiles[number]
-    e = part(memory if task.kept is None else task.kept[number], rows, cols)
-    xp.matmul(task.scaled[rows], task.other[cols].T, out=e)
+    xp.matmul(task.scaled[tile.rows], task.other[tile.cols].T, out=e)
     xp.exp(e, out=e)
-    for entries in _positives(task, rows, cols):
+    for entries in tile.positives:
         put(e, entries, 0)
-    itself = band(rows, cols, 0) if task.symmetric else None
-    if itself is not None:
-        put(e, itself, 0)
-    return e
-
-
-def _memory(role: str, task: Task) -> Array:
-    return scratch(role, (task.side * task.side,), task.z)
-
-
-def _positives(task: Task, rows: slice, cols: slice) -> list[Entries]:
-    """Return where a tile holds positives."""
-    offsets = (task.shift, task.shift - task.z.shape[0])
-    return [entries for offset in offsets if (entries := band(rows, cols, offset)) is not None]
-
-
-def _own(task: Task, rows: slice, cols: slice) -> bool:
-    """Return whether a tile is its own mirror image, and so serves its rows only."""
-    return task.symmetric and rows == cols
+    if tile.itself is not None:
+        put(e, tile.itself, 0)
 
 
 def _sum(task: Task, parts: list[Sides]) -> Sides:

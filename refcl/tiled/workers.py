@@ -5,7 +5,6 @@ Each thread keeps its strip in its own cache, where one BLAS of many threads wou
 threads BLAS uses is a setting of the whole process: it is held at one while any call is at work, and then restored.
 """
 
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -61,18 +60,17 @@ def together(work: Callable[..., Result], shares: Sequence[tuple[Any, ...]]) -> 
 
 
 def scratch(role: str, shape: tuple[int, ...], like: Array) -> Array:
-    """Return memory for this thread to write into, the same at the next call for the same role where it is small.
+    """Return memory for this thread to write into, the same when the role asks for that shape again, where it is small.
 
     Fresh pages of a few hundred kilobytes cost as much as what is computed in them.
     """
-    xp = namespace(like)
-    size = math.prod(shape)
-    if not on_host(like) or size * like.dtype.itemsize > KEPT_BYTES:
-        return xp.empty(shape, dtype=like.dtype)
-    kept = _kept.arrays.get((role, like.dtype))
-    if kept is None or kept.size < size:
-        kept = _kept.arrays[role, like.dtype] = xp.empty(size, dtype=like.dtype)
-    return kept[:size].reshape(shape)
+    kept = _kept.arrays.get(role)
+    if kept is not None and kept.shape == shape and kept.dtype == like.dtype and type(kept) is type(like):
+        return kept
+    made = namespace(like).empty(shape, dtype=like.dtype)
+    if on_host(like) and made.nbytes <= KEPT_BYTES:
+        _kept.arrays[role] = made
+    return made
 
 
 @cache
@@ -87,10 +85,10 @@ def _keep_pages() -> None:
 
 
 class _Kept(threading.local):
-    """This thread's memory by role and dtype."""
+    """This thread's memory by role."""
 
     def __init__(self) -> None:
-        self.arrays: dict[tuple[str, Any], Array] = {}
+        self.arrays: dict[str, Array] = {}
 
 
 _kept = _Kept()
