@@ -8,7 +8,7 @@ Nothing is remembered between calls: running statistics go in as an argument and
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
-from refcl.backend import Array, ones, zeros
+from refcl.backend import Array, column_sums, ones, zeros
 from refcl.pair import Pair
 from refcl.validate import floats, setting
 
@@ -62,13 +62,13 @@ def linear_forward(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearC
     return y, LinearCache(x, weight)
 
 
-def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
-    """Return dx = dy Wᵀ, dW = xᵀ dy and db, the sum of dy over the rows.
+def linear_backward(dy: Array, cache: LinearCache, *, to_input: bool = True) -> tuple[Array | None, Array, Array]:
+    """Return dx = dy Wᵀ (None unless ``to_input``), dW = xᵀ dy and db, the sum of dy over the rows.
 
     y_nj = Σ_i x_ni W_ij + b_j: each entry of x meets a row of W, each entry of W a column of x, each bias all rows.
     """
-    xp = floats("linear", dy=(dy, "N D_out"), x=(cache.x, "N D_in"))
-    return dy @ cache.weight.T, cache.x.T @ dy, xp.sum(dy, axis=0)
+    floats("linear", dy=(dy, "N D_out"), x=(cache.x, "N D_in"))
+    return dy @ cache.weight.T if to_input else None, cache.x.T @ dy, column_sums(dy)
 
 
 class BatchNormCache(NamedTuple):
@@ -140,9 +140,9 @@ def batch_norm_forward(
     xp = floats("batch_norm", x=(x, "N D"), gamma=(gamma, "D"), beta=(beta, "D"))
     eps = setting("batch_norm", "eps", eps, above=0.0)
     if training:
-        mean = xp.mean(x, axis=0)
+        mean = column_sums(x) / x.shape[0]
         centred = x - mean  # (N, D)
-        variance = xp.mean(centred * centred, axis=0)
+        variance = column_sums(centred * centred) / x.shape[0]
     else:
         if not isinstance(running, tuple) or len(running) != 2:
             raise ValueError("batch_norm: evaluation needs running=(mean, variance); see initial_running.")
@@ -163,8 +163,8 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array,
     """
     standardized, gamma, mean, variance, training, eps = cache
     xp = floats("batch_norm", dy=(dy, "N D"), standardized=(standardized, "N D"), mean=(mean, "D"))
-    dgamma = xp.sum(dy * standardized, axis=0)
-    dbeta = xp.sum(dy, axis=0)
+    dgamma = column_sums(dy * standardized)
+    dbeta = column_sums(dy)
     if training:
         n = dy.shape[0]
         dy = dy - dbeta / n
@@ -286,17 +286,22 @@ def mlp_forward(
     return x, tuple(caches)
 
 
-def mlp_backward(dh: Array, cache: tuple[LayerCache, ...]) -> tuple[Array, tuple[Layer, ...]]:
-    """Return dx and dparams: the layers' backwards, from the last to the first."""
+def mlp_backward(
+    dh: Array, cache: tuple[LayerCache, ...], *, to_input: bool = True
+) -> tuple[Array | None, tuple[Layer, ...]]:
+    """Return dx and dparams: the layers' backwards, from the last to the first.
+
+    Data take no gradient: without ``to_input``, dx is None, and the first layer's product for it is left out.
+    """
     dparams = []
-    for linear_cache, norm_cache, relu_cache in reversed(cache):
+    for depth, (linear_cache, norm_cache, relu_cache) in reversed(list(enumerate(cache))):
         dnorm: tuple[Array, ...] = ()
         if relu_cache is not None:
             dh = relu_backward(dh, relu_cache)
         if norm_cache is not None:
             dh, *dscale = batch_norm_backward(dh, norm_cache)
             dnorm = tuple(dscale)
-        dh, dweight, dbias = linear_backward(dh, linear_cache)
+        dh, dweight, dbias = linear_backward(dh, linear_cache, to_input=to_input or depth > 0)
         dparams.append((dweight, dbias, *dnorm))
     return dh, tuple(reversed(dparams))
 

@@ -195,7 +195,7 @@ def _gradients(
             candidates = keys.queue_candidates(memory, another_view(), index)
             memory = keys.enqueued(memory, candidates.key[:batch, :], index)
         _, dh, _, dlearned = loss(Batch(h, candidates, labels, model.learned))  # the memory takes no gradient
-    _, dparams = mlp.backward(dh, cache)
+    _, dparams = mlp.backward(dh, cache, to_input=False)
     return (dparams, dlearned), updated_running(cache, model.running), memory
 
 

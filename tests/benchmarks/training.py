@@ -46,7 +46,7 @@ def prepare_refcl() -> Call:
         entries, own, _ = bank_candidates(bank, index)
         value, grads = inst_disc(h, TEMPERATURE, bank=entries, index=own)
         bank = updated_bank(bank, l2_normalize.forward(h)[0], index)
-        _, dparams = mlp.backward(grads.dquery, cache)
+        _, dparams = mlp.backward(grads.dquery, cache, to_input=False)
         params, moments = adam(params, dparams, moments, rate=RATE)
         state = params, updated_running(cache, running), moments, bank
         return (value,)

@@ -80,5 +80,5 @@ def task_gradients(params: Both, running: Running, task: Task, question: Questio
     (doutputs,) = grads
     dside, dhead = mlp.backward(doutputs, answered)
     dh = side_by_side.backward(dside, laid)
-    _, dencoder = mlp.backward(dh, encoded)
+    _, dencoder = mlp.backward(dh, encoded, to_input=False)
     return (dencoder, dhead), updated_running(encoded, running)
