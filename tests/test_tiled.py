@@ -302,6 +302,28 @@ def test_memory_grows_with_the_rows_and_not_with_the_matrix() -> None:
         assert peak < (layout.KEPT_BYTES + matrix // 3 if pair is not refcl.info_nce else matrix // 6), pair
 
 
+@pytest.mark.parametrize("length", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent", "clip"])
+@pytest.mark.usefixtures("two_workers")
+def test_rows_taken_as_they_are_may_have_any_length(name: str, length: float, dtype: str) -> None:
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) * np.float32(length) for x in views(37, 37, 5, dtype))
+    shifted = length > 1  # exp(900/τ) is out of reach
+    assert layout.needs_no_shift(a, 0.5, layout.reach(a, b, False)) is not shifted
+    want, want_grads = getattr(refcl, name)(a, b, 0.5, normalize=False)
+    got, got_grads = getattr(refcl, name)(a, b, 0.5, normalize=False, tile=8)
+    check_near(got, want, rtol=60 * EPS[dtype])
+    for gradient, wanted in zip(got_grads, want_grads, strict=True):
+        check_near(gradient, wanted, rtol=200 * EPS[dtype], atol=200 * EPS[dtype] * length**2)
+
+
+def test_how_far_a_similarity_reaches() -> None:
+    a, b = np.array([[3.0, 4.0], [1.0, 0.0]]), np.array([[0.0, 2.0]])
+    assert layout.reach(a, b, True) == 1.0
+    assert layout.reach(a, b, False) == 10.0
+    assert layout.reach(1e200 * a, b, False) == float("inf")
+    assert not layout.needs_no_shift(a, 1.0, layout.reach(np.nan * a, b, False))
+
+
 @pytest.mark.parametrize("kept", [0, 1 << 30])
 @pytest.mark.parametrize("name", ["nt_xent", "clip"])
 @pytest.mark.usefixtures("two_workers")

@@ -79,13 +79,14 @@ def on_embeddings(pair: Pair, **settings: Any) -> Prepare:
 
 
 def inst_disc(run: Run) -> Loss:
-    """Compare anchors with a memory, which is a constant: the softmax loss, and no gradient but the anchors'."""
-    given = _settings(run, refcl.inst_disc, {})
+    """Compare anchors with a memory, a constant whose rows have length 1: no gradient but the anchors'."""
+    given = _settings(run, refcl.inst_disc, {"normalize": False})
 
     def loss(batch: Batch) -> Answer:
         bank, index, ignore = batch.candidates
-        value, grads = refcl.inst_disc(batch.query, bank=bank, index=index, ignore=ignore, **given)
-        return value, grads.dquery, None, ()
+        z, on_sphere = l2_normalize.forward(batch.query)
+        value, grads = refcl.inst_disc(z, bank=bank, index=index, ignore=ignore, **given)
+        return value, l2_normalize.backward(grads.dquery, on_sphere), None, ()
 
     return loss
 

@@ -82,8 +82,10 @@ def sgd(
 
 
 class AdamState(NamedTuple):
-    mean: Tree
-    square: Tree
+    """What a step adds to, each entry fading: a gradient of n steps ago counts β₁ⁿ, its square β₂ⁿ."""
+
+    total: Tree
+    square_total: Tree
     step: int
 
 
@@ -139,30 +141,29 @@ def adam(
     array([0.9])
     """
     step = state.step + 1
-    keep_mean, keep_square = betas
-    # Both averages start at 0; the corrections undo that. They are scalars, so they are folded into rate and eps.
-    root = (1.0 - keep_square**step) ** 0.5
-    scaled_rate = rate * root / (1.0 - keep_mean**step)
+    # A total over the sum of its weights, 1 + β + ... + β^(step − 1), is a mean. These sums are numbers of the host:
+    # mean/(√square mean + eps) = total/(√square total + eps √square weight) · √square weight/weight.
+    weight, square_weight = ((1.0 - beta**step) / (1.0 - beta) for beta in betas)
+    root = square_weight**0.5
     if weight_decay:
         grads = tree_map(lambda g, p: g + weight_decay * p, grads, params)
 
-    def averaged(average: Tree, new: Tree, keep: float) -> Tree:
-        change = new - average  # what was allocated is used again: an array comes cold from memory
-        change *= 1.0 - keep
-        change += average
-        return change
+    def faded(before: Tree, new: Tree, beta: float) -> Tree:
+        total = beta * before
+        total += new  # what was allocated is used again: an array comes cold from memory
+        return total
 
-    def moved(p: Tree, m: Tree, v: Tree) -> Tree:
-        change = namespace(v).sqrt(v)
+    def moved(p: Tree, total: Tree, square_total: Tree) -> Tree:
+        change = namespace(square_total).sqrt(square_total)
         change += eps * root
-        change = m / change
-        change *= -scaled_rate
+        change = total / change
+        change *= -rate * root / weight
         change += p
         return change
 
-    mean = tree_map(lambda m, g: averaged(m, g, keep_mean), state.mean, grads)
-    square = tree_map(lambda v, g: averaged(v, g * g, keep_square), state.square, grads)
-    return tree_map(moved, params, mean, square), AdamState(mean, square, step)
+    total = tree_map(lambda before, g: faded(before, g, betas[0]), state.total, grads)
+    square_total = tree_map(lambda before, g: faded(before, g * g, betas[1]), state.square_total, grads)
+    return tree_map(moved, params, total, square_total), AdamState(total, square_total, step)
 
 
 def step_schedule(

@@ -99,7 +99,7 @@ def info_nce(
         positive=positive,
         ignore=ignore,
         constant=constant,
-        unit=normalize,
+        reach=layout.reach(z, other, normalize),
         tile=tile,
         dloss=dloss,
     )
@@ -172,13 +172,14 @@ def nt_xent(
     n = both.shape[0] // 2
     z, on_sphere = _onto_sphere(both, normalize, eps)
     dloss = _worth(None if upstream is None else factor * upstream, z, (2 * n,), reduction)
-    if ignore is None and normalize and layout.needs_no_shift(z, temperature):
+    reach = layout.reach(z, z, normalize)
+    if ignore is None and layout.needs_no_shift(z, temperature, reach):
         dlosses = None if dloss is None else (dloss, dloss)
         (loss, _), grads = softmax_tiles(z, z, temperature, shift=n, tile=tile, dlosses=dlosses)
     else:
         partner = (arange(2 * n, like=z) + n) % (2 * n)
         loss, grads = softmax_strips(
-            z, z, temperature, positive=partner, ignore=ignore, alone=True, unit=normalize, tile=tile, dloss=dloss
+            z, z, temperature, positive=partner, ignore=ignore, alone=True, reach=reach, tile=tile, dloss=dloss
         )
         if grads is not None:
             grads[0][...] += grads[1]  # each row receives as an anchor and as everyone else's candidate
@@ -209,18 +210,15 @@ def clip(
     other, on_sphere_text = _onto_sphere(text, normalize, eps)
     dloss = _worth(upstream, z, (2, z.shape[0]), reduction)
     dlosses = (None, None) if dloss is None else (dloss[0, :], dloss[1, :])
-    if ignore is None and normalize and layout.needs_no_shift(z, temperature):
+    reach = layout.reach(z, other, normalize)
+    if ignore is None and layout.needs_no_shift(z, temperature, reach):
         losses, grads = softmax_tiles(
             z, other, temperature, shift=0, tile=tile, dlosses=None if dloss is None else dlosses
         )
     else:
         columns = None if ignore is None else ignore.T
-        of_image, rows = softmax_strips(
-            z, other, temperature, ignore=ignore, unit=normalize, tile=tile, dloss=dlosses[0]
-        )
-        of_text, cols = softmax_strips(
-            other, z, temperature, ignore=columns, unit=normalize, tile=tile, dloss=dlosses[1]
-        )
+        of_image, rows = softmax_strips(z, other, temperature, ignore=ignore, reach=reach, tile=tile, dloss=dlosses[0])
+        of_text, cols = softmax_strips(other, z, temperature, ignore=columns, reach=reach, tile=tile, dloss=dlosses[1])
         losses, grads = (of_image, of_text), None
         if rows is not None and cols is not None:
             grads = (rows[0] + cols[1], rows[1] + cols[0], rows[2] + cols[2])

@@ -55,7 +55,7 @@ def softmax_tiles(
 ) -> tuple[Sides, tuple[Array, Array, Array] | None]:
     """Return the losses of rows and columns and, unless ``dlosses`` is None, dz, dother and dτ.
 
-    Rows have length 1, and τ is such that exp(s/τ) needs no shift.
+    τ is such that exp(s/τ) needs no shift.
     """
     xp = namespace(z)
     with crew(z, z.shape[0] * other.shape[0]) as workers:

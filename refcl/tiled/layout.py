@@ -7,7 +7,9 @@ import math
 import numbers
 from typing import Any
 
-from refcl.backend import Array, library_of, namespace
+import numpy as np
+
+from refcl.backend import Array, library_of, namespace, row_dots
 from refcl.pair import Both
 
 SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
@@ -84,8 +86,21 @@ def spans(first: int, last: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, last)) for start in range(first, last, step)]
 
 
-def needs_no_shift(like: Array, temperature: Any) -> bool:
-    """Return whether exp(s/τ) of cosines, their sums and the reciprocals of those are all far from over- and underflow.
+def reach(z: Array, other: Array, normalize: bool) -> float:
+    """Return what no similarity is further from 0 than: 1 on the sphere, the longest rows' product off it.
+
+    Infinity where looking at the rows would make a GPU wait.
+    """
+    if normalize:
+        return 1.0
+    if not on_host(z):
+        return math.inf
+    with np.errstate(over="ignore"):  # of rows that are too long to be squared
+        return math.sqrt(float(row_dots(z, z).max())) * math.sqrt(float(row_dots(other, other).max()))
+
+
+def needs_no_shift(like: Array, temperature: Any, reach: float) -> bool:
+    """Return whether exp(s/τ), their sums and the reciprocals of those are all far from over- and underflow.
 
     Elsewhere each row's maximum is taken out first. What a temperature on a device holds is not looked at.
     """
@@ -93,8 +108,8 @@ def needs_no_shift(like: Array, temperature: Any) -> bool:
         return False
     xp = namespace(like)
     largest = math.log(float(xp.finfo(like.dtype).max))
-    # σ/Z⁻ is as small as exp(−1/τ) over the number of candidates; the rest is room for that and the upstream.
-    return float(temperature) * 0.45 * largest > 1.0
+    # σ/Z⁻ is as small as exp(−reach/τ) over the number of candidates; the rest is room for that and the upstream.
+    return float(temperature) * 0.45 * largest > reach
 
 
 def room_rows(tile: int | None, like: Array, candidates: int) -> int:

@@ -52,13 +52,13 @@ def softmax_strips(
     ignore: Array | None = None,
     alone: bool = False,
     constant: bool = False,
-    unit: bool,
+    reach: float,
     tile: int | None,
     dloss: Array | None,
 ) -> tuple[Array, tuple[Array, ...] | None]:
     """Return the loss of each anchor and, unless ``dloss`` is None, dz (N, D), dother (M, D) and dτ ().
 
-    Where ``other`` is ``constant`` there is no dother among them.
+    No similarity is further from 0 than ``reach``. Where ``other`` is ``constant`` there is no dother among them.
     """
     xp = namespace(z)
     n, m = z.shape[0], other.shape[0]
@@ -71,7 +71,7 @@ def softmax_strips(
             positive=positive,
             ignore=ignore,
             alone=alone,
-            shifted=not (unit and layout.needs_no_shift(z, temperature)),
+            shifted=not layout.needs_no_shift(z, temperature, reach),
             constant=constant,
             rows=rows,
             columns=layout.tile_columns(z, m, rows, workers),

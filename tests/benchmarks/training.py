@@ -43,10 +43,12 @@ def prepare_refcl() -> Call:
         nonlocal state
         params, running, moments, bank = state
         h, cache = mlp.forward(x, params)
+        z, on_sphere = l2_normalize.forward(h)
         entries, own, _ = bank_candidates(bank, index)
-        value, grads = inst_disc(h, TEMPERATURE, bank=entries, index=own)
-        bank = updated_bank(bank, l2_normalize.forward(h)[0], index)
-        _, dparams = mlp.backward(grads.dquery, cache, to_input=False)
+        value, grads = inst_disc(z, TEMPERATURE, bank=entries, index=own, normalize=False)
+        bank = updated_bank(bank, z, index)
+        dh = l2_normalize.backward(grads.dquery, on_sphere)
+        _, dparams = mlp.backward(dh, cache, to_input=False)
         params, moments = adam(params, dparams, moments, rate=RATE)
         state = params, updated_running(cache, running), moments, bank
         return (value,)
