@@ -68,7 +68,8 @@ def l2_normalize_backward(dz: Array, cache: NormalizeCache) -> Array:
     """
     xp = floats("l2_normalize", dz=(dz, "N D"), z=(cache.z, "N D"))
     along = xp.where(cache.on_sphere, row_dots(cache.z, dz)[:, None], 0.0)  # (N, 1)
-    dh = dz - cache.z * along  # (N, D)
+    dh = cache.z * -along  # (N, D)
+    dh += dz
     dh /= cache.length
     return dh
 
