@@ -165,11 +165,14 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array,
     xp = floats("batch_norm", dy=(dy, "N D"), standardized=(standardized, "N D"), mean=(mean, "D"))
     dgamma = column_sums(dy * standardized)
     dbeta = column_sums(dy)
-    if training:
-        n = dy.shape[0]
-        dy = dy - dbeta / n
-        dy -= standardized * (dgamma / n)
-    return dy * (gamma / xp.sqrt(variance + eps)), dgamma, dbeta
+    scale = gamma / xp.sqrt(variance + eps)  # (D,)
+    if not training:
+        return dy * scale, dgamma, dbeta
+    n = dy.shape[0]
+    dx = dy - dbeta / n
+    dx -= standardized * (dgamma / n)
+    dx *= scale
+    return dx, dgamma, dbeta
 
 
 class ReluCache(NamedTuple):

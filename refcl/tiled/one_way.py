@@ -87,8 +87,8 @@ def softmax_strips(
     if constant:
         return task.loss, (task.dz, dtemperature)
     dother = partial[0]
-    for part in partial[1:]:
-        dother += part
+    for more in partial[1:]:
+        dother += more
     return task.loss, (task.dz, dother, dtemperature)
 
 
@@ -124,7 +124,7 @@ def _strips(task: Task, first: int, last: int) -> Array:
         u /= task.temperature
         u /= total
         dz = task.dz[anchors]
-        weighted = xp.multiply(u[:, None], z, out=scaled)
+        weighted = xp.multiply(u[:, None], z, out=scaled)  # over what is no longer needed
         for tile in tiles:
             if tile.positives is not None:
                 put(tile.e, tile.positives, -total[tile.positives.rows])
