@@ -191,3 +191,15 @@ def test_evaluation_with_the_batch_s_own_statistics_is_training(rng: np.random.G
     assert (
         np.linalg.norm(flat(mlp.forward(x, params, training=False, running=((mean, variance), ()))[0]) - flat(h)) > 1e-3
     )
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_data_s_gradient_can_be_left_out(norm: bool, rng: np.random.Generator) -> None:
+    h, cache = mlp.forward(rng.standard_normal((5, 4)), he_init(rng, (4, 6, 3), batch_norm=norm))
+    dh = rng.standard_normal(h.shape)
+    dx, wanted = mlp.backward(dh, cache)
+    nothing, dparams = mlp.backward(dh, cache, to_input=False)
+    assert dx.shape == (5, 4)
+    assert nothing is None
+    for layer, want in zip(dparams, wanted, strict=True):
+        check_same_bits(layer, want)
