@@ -195,18 +195,18 @@ def test_alignment_and_uniformity_as_their_authors_compute_them() -> None:
     check_agrees(refcl.align_uniform(A, B, align_weight=0.7, uniform_weight=1.3), autograd(loss, A, B))
 
 
-def test_a_temperature_an_anchor_under_autograd() -> None:
+def test_a_temperature_an_anchor_under_autograd(rng: np.random.Generator) -> None:
     temperatures = np.linspace(0.1, 0.6, N)
 
     def loss(s: Any, tau: Any) -> Any:
         return F.cross_entropy(s / tau[:, None], torch.arange(N))
 
-    s = RNG.uniform(-1, 1, (N, 9))
+    s = rng.uniform(-1, 1, (N, 9))
     check_agrees(refcl.per_anchor_contrastive(s, temperatures), autograd(loss, s, temperatures))
 
 
-def test_the_hessian_of_autograd() -> None:
-    s, v = RNG.uniform(-1, 1, (2, N, 9))
+def test_the_hessian_of_autograd(rng: np.random.Generator) -> None:
+    s, v = rng.uniform(-1, 1, (2, N, 9))
 
     def loss(x: Any) -> Any:
         return F.cross_entropy(x / 0.2, torch.arange(N))

@@ -70,15 +70,15 @@ def test_labels_of_any_value_become_classes(tmp_path: Path) -> None:
     assert np.bincount(data.held_out.y).tolist() == [6, 6]
 
 
-def test_small_integers_and_images_are_data_too(tmp_path: Path) -> None:
-    x = RNG.integers(0, 200, size=(40, 2, 5)).astype(np.uint8)
+def test_small_integers_and_images_are_data_too(tmp_path: Path, rng: np.random.Generator) -> None:
+    x = rng.integers(0, 200, size=(40, 2, 5)).astype(np.uint8)
     data = load(save(tmp_path / "own.npz", X=x, y=CLASSES.astype(np.int8)))
     assert data.image == (2, 5)
     assert data.training.x.shape == (28, 10)
 
 
-def test_colours_are_three_numbers_a_pixel(tmp_path: Path) -> None:
-    x = RNG.integers(0, 256, size=(40, 2, 5, 3)).astype(np.uint8)
+def test_colours_are_three_numbers_a_pixel(tmp_path: Path, rng: np.random.Generator) -> None:
+    x = rng.integers(0, 256, size=(40, 2, 5, 3)).astype(np.uint8)
     data = load(save(tmp_path / "own.npz", X=x, y=CLASSES))
     assert data.image == (2, 5, 3)
     assert data.training.x.shape == (28, 30)

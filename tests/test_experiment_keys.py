@@ -6,16 +6,14 @@ from backends import Backend
 from refcl.encoder import he_init
 from refcl.experiment import keys
 
-RNG = np.random.default_rng(0)
 
-
-def unit(*shape: int) -> np.ndarray:
-    rows = RNG.standard_normal(shape)
+def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    rows = rng.standard_normal(shape)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def test_the_same_encoder_pairs_row_with_row(backend: Backend) -> None:
-    key = backend.array(unit(5, 3))
+def test_the_same_encoder_pairs_row_with_row(backend: Backend, rng: np.random.Generator) -> None:
+    key = backend.array(unit(rng, 5, 3))
     candidates = keys.same_candidates(key)
     assert candidates.key is key
     assert candidates.ignore is None
@@ -29,16 +27,18 @@ def test_a_bank_starts_on_the_sphere() -> None:
     assert np.linalg.norm(bank.entries.mean(axis=0)) < 0.4  # in all directions
 
 
-def test_an_anchor_meets_the_whole_bank_and_its_own_entry_is_the_positive(backend: Backend) -> None:
-    entries = backend.array(unit(6, 3))
+def test_an_anchor_meets_the_whole_bank_and_its_own_entry_is_the_positive(
+    backend: Backend, rng: np.random.Generator
+) -> None:
+    entries = backend.array(unit(rng, 6, 3))
     candidates = keys.bank_candidates(keys.Bank(entries), np.array([4, 0]))
     assert candidates.key is entries
     assert candidates.ignore is None
     assert backend.host(candidates.positive).tolist() == [4, 0]
 
 
-def test_a_bank_averages_the_entries_it_saw_and_keeps_the_others(backend: Backend) -> None:
-    entries, z, index = unit(6, 3), unit(2, 3), np.array([4, 1])
+def test_a_bank_averages_the_entries_it_saw_and_keeps_the_others(backend: Backend, rng: np.random.Generator) -> None:
+    entries, z, index = unit(rng, 6, 3), unit(rng, 2, 3), np.array([4, 1])
     bank = keys.Bank(backend.array(entries))
     after = backend.host(keys.updated_bank(bank, backend.array(z), index, momentum=0.3).entries)
     expected = entries.copy()
@@ -52,14 +52,15 @@ def test_a_bank_averages_the_entries_it_saw_and_keeps_the_others(backend: Backen
 
 
 def small_queue(backend: Backend, size: int) -> keys.Queue:
-    params = backend.arrays(he_init(np.random.default_rng(1), (4, 5, 3), batch_norm=True))
+    # Wide enough that no sample leaves all hidden units off: its output would be the zero row, which stays zero.
+    params = backend.arrays(he_init(np.random.default_rng(1), (4, 32, 3), batch_norm=True))
     return keys.start_queue(np.random.default_rng(2), size, 3, params)
 
 
-def test_a_queue_forgets_what_came_first(backend: Backend) -> None:
+def test_a_queue_forgets_what_came_first(backend: Backend, rng: np.random.Generator) -> None:
     queue = small_queue(backend, 5)
     start = backend.host(queue.entries)
-    first, second = unit(2, 3), unit(2, 3)
+    first, second = unit(rng, 2, 3), unit(rng, 2, 3)
     after = keys.enqueued(queue, backend.array(first), np.array([8, 9]))
     after = keys.enqueued(after, backend.array(second), np.array([6, 7]))
     expected = np.concatenate([second, first, start[:1]])
@@ -69,16 +70,18 @@ def test_a_queue_forgets_what_came_first(backend: Backend) -> None:
     assert queue.sample.tolist() == [-1] * 5
 
 
-def test_a_batch_larger_than_the_queue_fills_it(backend: Backend) -> None:
-    z = unit(4, 3)
+def test_a_batch_larger_than_the_queue_fills_it(backend: Backend, rng: np.random.Generator) -> None:
+    z = unit(rng, 4, 3)
     after = keys.enqueued(small_queue(backend, 3), backend.array(z), np.arange(4))
     np.testing.assert_allclose(backend.host(after.entries), z[:3], rtol=1e-6)
     assert after.sample.tolist() == [0, 1, 2]
 
 
-def test_queue_candidates_are_the_own_key_and_the_queue_without_the_own_past(backend: Backend) -> None:
-    queue = keys.enqueued(small_queue(backend, 4), backend.array(unit(2, 3)), np.array([7, 9]))
-    candidates = keys.queue_candidates(queue, backend.array(RNG.standard_normal((3, 4))), np.array([9, 5, 7]))
+def test_queue_candidates_are_the_own_key_and_the_queue_without_the_own_past(
+    backend: Backend, rng: np.random.Generator
+) -> None:
+    queue = keys.enqueued(small_queue(backend, 4), backend.array(unit(rng, 2, 3)), np.array([7, 9]))
+    candidates = keys.queue_candidates(queue, backend.array(rng.standard_normal((3, 4))), np.array([9, 5, 7]))
     key, ignore = backend.host(candidates.key), backend.host(candidates.ignore)
     assert backend.host(candidates.positive).tolist() == [0, 1, 2]
     np.testing.assert_allclose(np.linalg.norm(key, axis=1), 1.0, rtol=1e-6)
@@ -89,7 +92,7 @@ def test_queue_candidates_are_the_own_key_and_the_queue_without_the_own_past(bac
 
 def test_the_momentum_encoder_follows_slowly(backend: Backend) -> None:
     queue = small_queue(backend, 4)
-    target = backend.arrays(he_init(np.random.default_rng(5), (4, 5, 3), batch_norm=True))
+    target = backend.arrays(he_init(np.random.default_rng(5), (4, 32, 3), batch_norm=True))
     after = keys.followed(queue, target, momentum=0.9)
     before = backend.host(queue.params[0][0])
     expected = 0.9 * before + 0.1 * backend.host(target[0][0])

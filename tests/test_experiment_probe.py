@@ -8,26 +8,24 @@ from scipy.special import logsumexp
 from refcl.experiment.probe import PENALTY, few_label_accuracy, linear_accuracy
 from refcl.experiment.seeding import generator
 
-RNG = np.random.default_rng(0)
 
-
-def overlapping(n: int) -> tuple[np.ndarray, np.ndarray]:
+def overlapping(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return samples of three classes in the plane, which overlap."""
-    y = RNG.integers(0, 3, size=n)
+    y = rng.integers(0, 3, size=n)
     centres = np.array([[0.0, 1.0], [1.0, -0.5], [-1.0, -0.5]])
-    return centres[y] + 0.5 * RNG.standard_normal((n, 2)), y
+    return centres[y] + 0.5 * rng.standard_normal((n, 2)), y
 
 
-def test_the_linear_probe_separates_what_lines_separate() -> None:
+def test_the_linear_probe_separates_what_lines_separate(rng: np.random.Generator) -> None:
     y = np.repeat([0, 1, 2], 20)
-    x = np.eye(3)[y] + 0.05 * RNG.standard_normal((60, 3))
+    x = np.eye(3)[y] + 0.05 * rng.standard_normal((60, 3))
     assert linear_accuracy(x, y, x, y) == 1.0
     assert linear_accuracy(x, y, x, (y + 1) % 3) == 0.0
 
 
-def test_the_linear_probe_is_logistic_regression() -> None:
-    x, y = overlapping(60)
-    new, truth = overlapping(400)
+def test_the_linear_probe_is_logistic_regression(rng: np.random.Generator) -> None:
+    x, y = overlapping(rng, 60)
+    new, truth = overlapping(rng, 400)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
 
     def logits(flat: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -49,9 +47,9 @@ def test_the_linear_probe_takes_a_constant_column() -> None:
     assert linear_accuracy(x, y, x, y) == 1.0
 
 
-def test_the_few_label_probe_is_one_nearest_neighbour() -> None:
-    x, y = overlapping(80)
-    new, truth = overlapping(50)
+def test_the_few_label_probe_is_one_nearest_neighbour(rng: np.random.Generator) -> None:
+    x, y = overlapping(rng, 80)
+    new, truth = overlapping(rng, 50)
     x, new = (points / np.linalg.norm(points, axis=1, keepdims=True) for points in (x, new))
     rng = generator(4, "few labels")
     right = 0
@@ -62,9 +60,9 @@ def test_the_few_label_probe_is_one_nearest_neighbour() -> None:
     assert few_label_accuracy(x, y, new, truth, seed=4) == pytest.approx(right / 500)
 
 
-def test_a_seed_draws_the_same_labels() -> None:
-    x, y = overlapping(80)
-    new, truth = overlapping(50)
+def test_a_seed_draws_the_same_labels(rng: np.random.Generator) -> None:
+    x, y = overlapping(rng, 80)
+    new, truth = overlapping(rng, 50)
     first, again = (few_label_accuracy(x, y, new, truth, seed=0) for _ in range(2))
     assert first == again
     assert len({few_label_accuracy(x, y, new, truth, seed=seed) for seed in range(5)}) > 1

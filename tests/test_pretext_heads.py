@@ -117,16 +117,16 @@ def test_the_cross_entropy_is_exact_where_the_right_class_dominates() -> None:
         assert all(abs(mp.mpf(float(d)) / t - 1) <= bound for d, t in zip(dlogits, truth, strict=True))
 
 
-def test_the_cross_entropy_is_the_softmax_loss_at_temperature_one() -> None:
-    logits = rows(RNG, N, K)
+def test_the_cross_entropy_is_the_softmax_loss_at_temperature_one(rng: np.random.Generator) -> None:
+    logits = rows(rng, N, K)
     loss, grads = cross_entropy(logits, label=LABEL)
     same, (ds, _) = refcl.softmax_contrastive(logits, 1.0, positive=LABEL)
     check_same_bits((loss, grads.dlogits), (same, ds))
     np.testing.assert_allclose(grads.dlogits.sum(axis=1), 0.0, atol=1e-16)
 
 
-def test_the_squared_error_does_not_see_what_is_not_asked() -> None:
-    prediction, target = rows(RNG, N, P), rows(RNG, N, P)
+def test_the_squared_error_does_not_see_what_is_not_asked(rng: np.random.Generator) -> None:
+    prediction, target = rows(rng, N, P), rows(rng, N, P)
     loss, grads = squared_error(prediction, target=target, asked=ASKED)
     elsewhere, _ = squared_error(np.where(ASKED, prediction, 1e9), target=target, asked=ASKED)
     assert loss == elsewhere == pytest.approx(np.mean((prediction - target)[ASKED] ** 2), rel=1e-14)
@@ -163,11 +163,11 @@ def test_what_does_not_fit_is_refused(call: Any, kind: type[Exception], message:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
-def test_pytorch_agrees() -> None:
+def test_pytorch_agrees(rng: np.random.Generator) -> None:
     import torch
 
     F = torch.nn.functional
-    logits, prediction, target = rows(RNG, N, K), rows(RNG, N, P), rows(RNG, N, P)
+    logits, prediction, target = rows(rng, N, K), rows(rng, N, P), rows(rng, N, P)
     tensor = torch.tensor(logits, requires_grad=True)
     value = F.cross_entropy(tensor, torch.tensor(LABEL))
     value.backward()

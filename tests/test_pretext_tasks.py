@@ -32,8 +32,8 @@ def flattened(pictures: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pictures", [GREY, COLOURED], ids=["grey", "coloured"])
-def test_rotation_turns_by_its_label(pictures: np.ndarray) -> None:
-    turned, label = rotate(flattened(pictures), RNG, turns=quarter_turns(Picture(*pictures.shape[1:])))
+def test_rotation_turns_by_its_label(pictures: np.ndarray, rng: np.random.Generator) -> None:
+    turned, label = rotate(flattened(pictures), rng, turns=quarter_turns(Picture(*pictures.shape[1:])))
     for before, after, k in zip(pictures, turned.reshape(pictures.shape), label, strict=True):
         np.testing.assert_array_equal(after, np.rot90(before, k))
     assert set(label) == {0, 1, 2, 3}
@@ -54,10 +54,10 @@ def test_jigsaw_s_orders_of_nine_tiles_agree_in_one_place_at_most() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 6), (9, 7), (8, 8, 3), (12, 14), (13, 12, 3)], ids=str)
-def test_jigsaw_lays_the_tile_that_the_order_names(shape: tuple[int, ...]) -> None:
-    pictures = RNG.standard_normal((90, *shape))
+def test_jigsaw_lays_the_tile_that_the_order_names(shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    pictures = rng.standard_normal((90, *shape))
     across = 3 if min(shape[:2]) >= 12 else 2
-    shuffled, label = shuffle(flattened(pictures), RNG, table=shuffles(Picture(*shape)))
+    shuffled, label = shuffle(flattened(pictures), rng, table=shuffles(Picture(*shape)))
     down, right = shape[0] // across, shape[1] // across
     for before, after, number in zip(pictures, shuffled.reshape(pictures.shape), label, strict=True):
         for place, tile in enumerate(orders(across)[number]):
@@ -72,11 +72,11 @@ def test_jigsaw_lays_the_tile_that_the_order_names(shape: tuple[int, ...]) -> No
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 7), (8, 8, 3), (12, 15), (32, 33)], ids=str)
-def test_context_cuts_neighbours_that_lie_as_the_label_says(shape: tuple[int, ...]) -> None:
+def test_context_cuts_neighbours_that_lie_as_the_label_says(shape: tuple[int, ...], rng: np.random.Generator) -> None:
     height, width = shape[:2]
     place = np.arange(height * width, dtype=np.float64).reshape(1, height, width)  # each pixel says where it came from
     pictures = np.repeat(place if len(shape) == 2 else np.repeat(place[..., None], 3, axis=3), 400, axis=0)
-    patches, label = cut(flattened(pictures), RNG, pairs=pairs_of(Picture(*shape)))
+    patches, label = cut(flattened(pictures), rng, pairs=pairs_of(Picture(*shape)))
     first, second = patches.reshape(2, 400, height, width, -1)[..., 0]
     across = 3 if min(height, width) >= 12 else 2
     gap = [side // 16 for side in (height, width)]
@@ -154,16 +154,16 @@ def test_questions_are_the_same_every_time_and_in_every_library(name: str, backe
     assert not np.array_equal(other.x, task.ask(x, np.random.default_rng(1)).x)
 
 
-def features(folder: Path, **changes: Any) -> Any:
-    x = RNG.standard_normal((60, 5))
+def features(rng: np.random.Generator, folder: Path, **changes: Any) -> Any:
+    x = rng.standard_normal((60, 5))
     np.savez(folder / "own.npz", **({"X": x, "y": np.arange(60) % 3} | changes))
     return load(folder / "own.npz")
 
 
 @every_task
-def test_what_is_no_picture_is_refused(name: str, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_refused(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
     with pytest.raises(StudyError, match=rf"^{name} needs pictures, and the samples of own\.npz are rows of features"):
-        TASKS[name](features(tmp_path), Strength())
+        TASKS[name](features(rng, tmp_path), Strength())
 
 
 @pytest.mark.parametrize(
@@ -176,20 +176,20 @@ def test_what_is_no_picture_is_refused(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_pictures_that_a_task_cannot_use_are_refused(
-    name: str, shape: tuple[int, int], message: str, tmp_path: Path
+    name: str, shape: tuple[int, int], message: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     with pytest.raises(StudyError, match=message):
-        TASKS[name](features(tmp_path, X=1.0 + RNG.uniform(size=(60, *shape))), Strength())
+        TASKS[name](features(rng, tmp_path, X=1.0 + rng.uniform(size=(60, *shape))), Strength())
 
 
-def test_ink_of_one_strength_leaves_nothing_to_find(tmp_path: Path) -> None:
+def test_ink_of_one_strength_leaves_nothing_to_find(tmp_path: Path, rng: np.random.Generator) -> None:
     with pytest.raises(StudyError, match="ink of more than one strength"):
-        TASKS["colourisation"](features(tmp_path, X=RNG.integers(0, 2, (60, 4, 4))), Strength())
+        TASKS["colourisation"](features(rng, tmp_path, X=rng.integers(0, 2, (60, 4, 4))), Strength())
 
 
 @every_task
-def test_coloured_pictures_can_be_asked_too(name: str, tmp_path: Path) -> None:
-    data = features(tmp_path, X=RNG.integers(0, 256, (60, 8, 8, 3)).astype(np.uint8))
+def test_coloured_pictures_can_be_asked_too(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    data = features(rng, tmp_path, X=rng.integers(0, 256, (60, 8, 8, 3)).astype(np.uint8))
     assert data.image == (8, 8, 3)
     task = TASKS[name](data, Strength())
     question = task.ask(data.training.x, np.random.default_rng(0))

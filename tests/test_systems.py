@@ -146,14 +146,14 @@ class TestPredictive:
         # dL/dτ of I/τ is −⟨dW, I⟩/τ².
         assert math.isclose(-np.trace(grads.dweight) / 0.2**2, others.dtemperature, rel_tol=1e-12)
 
-    def test_one_step_is_one_of_several(self) -> None:
-        future, weight = RNG.standard_normal((1, 6, 5)), RNG.standard_normal((1, 3, 5))
+    def test_one_step_is_one_of_several(self, rng: np.random.Generator) -> None:
+        future, weight = rng.standard_normal((1, 6, 5)), rng.standard_normal((1, 3, 5))
         several, one = refcl.cpc(QUERY, future, weight), refcl.cpc(QUERY, future[0], weight[0])
         check_near(several[0], one[0], rtol=RTOL)
         check_near((several[1].dcontext, several[1].dweight[0]), (one[1].dcontext, one[1].dweight), rtol=RTOL)
 
-    def test_steps_are_averaged(self) -> None:
-        future, weight = RNG.standard_normal((3, 6, 5)), RNG.standard_normal((3, 3, 5))
+    def test_steps_are_averaged(self, rng: np.random.Generator) -> None:
+        future, weight = rng.standard_normal((3, 6, 5)), rng.standard_normal((3, 3, 5))
         steps = [refcl.cpc(QUERY, z, w) for z, w in zip(future, weight, strict=True)]
         value, grads = refcl.cpc(QUERY, future, weight)
         check_near(value, np.mean([step for step, _ in steps]), rtol=RTOL)
@@ -319,8 +319,10 @@ class TestMargins:
     def test_without_negatives_the_loss_is_0(self, otherwise: str) -> None:
         assert self.taken(np.array([[0.25]]), margin=0.5, otherwise=otherwise) == (0.0, [0.0])
 
-    def test_it_never_exceeds_the_hardest_triplet_and_has_its_value_where_all_are_further_off(self) -> None:
-        s = RNG.uniform(-1, 1, (50, 8))
+    def test_it_never_exceeds_the_hardest_triplet_and_has_its_value_where_all_are_further_off(
+        self, rng: np.random.Generator
+    ) -> None:
+        s = rng.uniform(-1, 1, (50, 8))
         semi, _ = refcl.semi_hard_triplet(s, margin=0.3, positive=np.zeros(50, dtype=int), reduction="none")
         hard, _ = refcl.triplet(s, margin=0.3, positive=np.zeros(50, dtype=int), reduction="none")
         ahead = s[:, 0] > s[:, 1:].max(axis=1)

@@ -92,8 +92,8 @@ def test_moco_is_a_cross_entropy_with_label_0() -> None:
 
 
 @pytest.mark.parametrize("core", [False, True, 2])
-def test_cmc_adds_cross_entropies_in_both_directions(core: bool | int) -> None:
-    views = (QUERY, KEY, rows(RNG, N, D))
+def test_cmc_adds_cross_entropies_in_both_directions(core: bool | int, rng: np.random.Generator) -> None:
+    views = (QUERY, KEY, rows(rng, N, D))
     pairs = {False: [(0, 1), (0, 2), (1, 2)], True: [(0, 1), (0, 2)], 2: [(2, 0), (2, 1)]}[core]
 
     def loss(a: Any, b: Any, c: Any, temperature: Any) -> Any:
@@ -104,8 +104,8 @@ def test_cmc_adds_cross_entropies_in_both_directions(core: bool | int) -> None:
     check_agrees(refcl.cmc(views, 0.2, core=core), autograd(loss, *views, 0.2))
 
 
-def test_cpc_is_a_cross_entropy_of_bilinear_forms() -> None:
-    future, weight = RNG.standard_normal((3, M, 5)), RNG.standard_normal((3, D, 5)) / D
+def test_cpc_is_a_cross_entropy_of_bilinear_forms(rng: np.random.Generator) -> None:
+    future, weight = rng.standard_normal((3, M, 5)), rng.standard_normal((3, D, 5)) / D
 
     def loss(context: Any, future: Any, weight: Any) -> Any:
         scores = torch.einsum("nd,tde,tme->tnm", context, weight, future)
@@ -114,9 +114,9 @@ def test_cpc_is_a_cross_entropy_of_bilinear_forms() -> None:
     check_agrees(refcl.cpc(QUERY, future, weight), autograd(loss, QUERY, future, weight))
 
 
-def test_cpc_s_paper_transposes_the_form() -> None:
+def test_cpc_s_paper_transposes_the_form(rng: np.random.Generator) -> None:
     """z_jᵀ W c_i, with W in the shape of a linear layer from contexts to futures."""
-    future, weight = RNG.standard_normal((N, 5)), RNG.standard_normal((5, D)) / D
+    future, weight = rng.standard_normal((N, 5)), rng.standard_normal((5, D)) / D
 
     def loss(context: Any, future: Any, weight: Any) -> Any:
         return F.cross_entropy(F.linear(context, weight) @ future.T, torch.arange(N))
@@ -188,9 +188,9 @@ def tensorflow_addons_semi_hard(s: Any, labels: Any, margin: float) -> Any:
     return torch.stack(losses).mean()
 
 
-def test_semi_hard_triplets_as_tensorflow_addons_mines_them() -> None:
+def test_semi_hard_triplets_as_tensorflow_addons_mines_them(rng: np.random.Generator) -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])  # one positive each
-    s = RNG.uniform(-1, 1, (N, N))
+    s = rng.uniform(-1, 1, (N, N))
     settings = {
         "positive": np.array([1, 0, 3, 2, 5, 4]),
         "ignore": np.eye(N, dtype=bool),

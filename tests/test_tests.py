@@ -55,6 +55,26 @@ def idle_comparisons(tree: ast.AST) -> list[int]:
     return lines
 
 
+def draws_in_turn(tree: ast.Module) -> list[int]:
+    """Return the lines in functions that draw from the whole file's generator: who comes first gets other numbers."""
+    shared = {
+        name.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(getattr(node.value, "func", None), "attr", "") == "default_rng"
+        for name in node.targets
+        if isinstance(name, ast.Name)
+    }
+    lines = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            # Its body only: decorators run once, on import.
+            names = [node for part in function.body for node in ast.walk(part) if isinstance(node, ast.Name)]
+            own = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
+            own |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+            lines |= {name.lineno for name in names if name.id in shared - own}
+    return sorted(lines)
+
+
 @every_file
 def test_every_test_asserts(path: Path) -> None:
     silent = [function.name for function in functions_that_test(parsed(path)) if not asserts(function)]
@@ -64,6 +84,11 @@ def test_every_test_asserts(path: Path) -> None:
 @every_file
 def test_no_comparison_is_idle(path: Path) -> None:
     assert idle_comparisons(parsed(path)) == []
+
+
+@every_file
+def test_no_test_s_numbers_depend_on_another_s(path: Path) -> None:
+    assert draws_in_turn(parsed(path)) == []
 
 
 @every_file
@@ -88,6 +113,9 @@ def test_the_walks_over_the_tests_see_what_they_look_for() -> None:
     bad = ast.parse("def test_a():\n    x = 1\n    x == 1\n    numpy.allclose(x, 1)\n    not x")
     assert not asserts(bad)
     assert idle_comparisons(bad) == [3, 4, 5]
+    shared = "RNG = np.random.default_rng(0)\nX = RNG.random(3)\n"
+    assert draws_in_turn(ast.parse(shared + "def f():\n    return RNG.random(3)")) == [4]
+    assert draws_in_turn(ast.parse(shared + "def f(RNG):\n    return X + RNG.random(3)")) == []
     good = "def test_a():\n    assert x == 1", "def test_b():\n    check_near(x, 1)", "with pytest.raises(E):\n    f()"
     assert all(asserts(ast.parse(text)) and not idle_comparisons(ast.parse(text)) for text in good)
 
