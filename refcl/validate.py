@@ -7,7 +7,6 @@ Only metadata and Python scalars are looked at: reading what an array holds woul
 
 import math
 import numbers
-from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from refcl.backend import Array, Library, Namespace, constant, library_of
@@ -25,25 +24,32 @@ class Asked(NamedTuple):
     device: str
 
 
+_AGREED: dict[tuple[Any, ...], Namespace] = {}  # what went together before: it is not looked at again
+_MOST_AGREED = 1024
+
+
 def floats(name: str, /, **arrays: tuple[Any, str]) -> Namespace:
     """Check floating-point arrays against their shapes, and return their namespace.
 
     A shape is a word of letters, ``query=(query, "N D"), key=(key, "M D")``: a letter stands for one number throughout.
     All arrays must come from one library and one device and share one dtype, float32 or float64.
     """
-    libraries, described = [], []
-    for argument, (x, letters) in arrays.items():
-        libraries.append(_library(name, argument, x))
-        described.append((argument, letters, x.dtype, x.shape, str(x.device)))
-    xp = one_library(libraries)
-    _agree(name, xp, tuple(described))
+    try:
+        seen = tuple([(letters, type(x), x.dtype, x.shape, str(x.device)) for x, letters in arrays.values()])
+        return _AGREED[seen]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass  # no arrays, or new ones: they are looked at below, where no error has this one behind it
+    xp = one_library([_library(name, argument, x) for argument, (x, _) in arrays.items()])
+    _agree(name, xp, [Asked(n, letters, x.dtype, x.shape, str(x.device)) for n, (x, letters) in arrays.items()])
+    if len(_AGREED) >= _MOST_AGREED:
+        _AGREED.clear()
+    _AGREED[seen] = xp
     return xp
 
 
-@lru_cache(maxsize=1024)
-def _agree(name: str, xp: Namespace, described: tuple[Any, ...]) -> None:
-    """Refuse arrays that do not go together; what went together a moment ago is not looked at again."""
-    first, *others = asked = [Asked(*one) for one in described]
+def _agree(name: str, xp: Namespace, asked: list[Asked]) -> None:
+    """Refuse arrays that do not go together."""
+    first, *others = asked
     if first.dtype not in (xp.float32, xp.float64):
         _refuse_dtype(name, first)
     for other in others:

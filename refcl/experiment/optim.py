@@ -1,13 +1,14 @@
 """Gradients -> new parameters.
 
-In:  parameters, their gradients and the optimiser's state, all nested tuples of arrays.
+In:  parameters and their gradients, nested tuples of arrays alike, and the optimiser's state.
 Out: new parameters and a new state; what came in is left as it was.
+A step treats every number alike, so all of them are laid in one row first: ten small arrays cost ten times the calls.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from refcl.backend import namespace
+from refcl.backend import Array, namespace, zeros
 
 OPTIMIZERS = ("adam", "sgd")
 
@@ -40,13 +41,83 @@ def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     return function(tree, *others)
 
 
+def in_one_row(tree: Tree, like: Tree) -> Array:
+    """Return the numbers of a tree in one row.
+
+    Parameters
+    ----------
+    tree, like : nested tuples of arrays
+        Nested alike, of the same shapes.
+
+    Returns
+    -------
+    (P,) array
+        A copy.
+
+    Raises
+    ------
+    ValueError
+        Where the two are not nested or shaped alike.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.experiment.optim import in_one_row
+    >>> params = np.eye(2), (np.array([5.0]),)
+    >>> in_one_row(params, params)
+    array([1., 0., 0., 1., 5.])
+    """
+    parts: list[Array] = []
+
+    def lay(x: Array, other: Array) -> None:
+        if x.shape != other.shape:
+            raise ValueError(f"expected arrays of the same shapes, got {x.shape} for {other.shape}.")
+        parts.append(namespace(x).reshape(x, (-1,)))
+
+    tree_map(lay, tree, like)
+    return namespace(parts[0]).concat(parts)
+
+
+def as_tree(row: Array, like: Tree) -> Tree:
+    """Return a row nested and shaped like a tree: views of it.
+
+    Parameters
+    ----------
+    row : (P,) array
+        As many numbers as the tree holds.
+    like : nested tuple of arrays
+        Whose nesting and shapes the result has.
+
+    Returns
+    -------
+    nested tuple
+        Of arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.experiment.optim import as_tree
+    >>> as_tree(np.arange(3.0), (np.zeros((2, 1)), (np.zeros(1),)))
+    (array([[0.],
+           [1.]]), (array([2.]),))
+    """
+    xp, start = namespace(row), 0
+
+    def take(x: Array) -> Array:
+        nonlocal start
+        start += x.size
+        return xp.reshape(row[start - x.size : start], x.shape)
+
+    return tree_map(take, like)
+
+
 class SgdState(NamedTuple):
-    velocity: Tree
+    velocity: Array  # (P,) of all parameters in one row
 
 
 def start_sgd(params: Tree) -> SgdState:
     """Return the state of `sgd` before the first step."""
-    return SgdState(tree_map(lambda p: p * 0, params))
+    return SgdState(_at_rest(params))
 
 
 def sgd(
@@ -72,27 +143,29 @@ def sgd(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from refcl.experiment.optim import sgd, start_sgd
-    >>> params, state = sgd((1.0,), (2.0,), start_sgd((1.0,)), rate=0.1, weight_decay=0.0)
-    >>> params
-    (0.8,)
+    >>> params = (np.array([1.0]),)
+    >>> after, state = sgd(params, (np.array([2.0]),), start_sgd(params), rate=0.1, weight_decay=0.0)
+    >>> after
+    (array([0.8]),)
     """
-    velocity = tree_map(lambda v, g, p: momentum * v + (g + weight_decay * p), state.velocity, grads, params)
-    return tree_map(lambda p, v: p - rate * v, params, velocity), SgdState(velocity)
+    p, g = in_one_row(params, params), in_one_row(grads, params)  # (P,)
+    velocity = momentum * state.velocity + (g + weight_decay * p)
+    return as_tree(p - rate * velocity, params), SgdState(velocity)
 
 
 class AdamState(NamedTuple):
     """What a step adds to, each entry fading: a gradient of n steps ago counts β₁ⁿ, its square β₂ⁿ."""
 
-    total: Tree
-    square_total: Tree
+    total: Array  # (P,) of all parameters in one row
+    square_total: Array  # (P,)
     step: int
 
 
 def start_adam(params: Tree) -> AdamState:
     """Return the state of `adam` before the first step."""
-    zeros = tree_map(lambda p: p * 0, params)
-    return AdamState(zeros, zeros, 0)
+    return AdamState(_at_rest(params), _at_rest(params), 0)
 
 
 def adam(
@@ -145,25 +218,26 @@ def adam(
     # mean/(√square mean + eps) = total/(√square total + eps √square weight) · √square weight/weight.
     weight, square_weight = ((1.0 - beta**step) / (1.0 - beta) for beta in betas)
     root = square_weight**0.5
+    p, g = in_one_row(params, params), in_one_row(grads, params)  # (P,)
     if weight_decay:
-        grads = tree_map(lambda g, p: g + weight_decay * p, grads, params)
+        g += weight_decay * p
+    # What was allocated is used again: an array comes cold from memory.
+    total = betas[0] * state.total
+    total += g
+    g *= g
+    square_total = betas[1] * state.square_total
+    square_total += g
+    change = namespace(g).sqrt(square_total)
+    change += eps * root
+    change = total / change
+    change *= -rate * root / weight
+    p += change
+    return as_tree(p, params), AdamState(total, square_total, step)
 
-    def faded(before: Tree, new: Tree, beta: float) -> Tree:
-        total = beta * before
-        total += new  # what was allocated is used again: an array comes cold from memory
-        return total
 
-    def moved(p: Tree, total: Tree, square_total: Tree) -> Tree:
-        change = namespace(square_total).sqrt(square_total)
-        change += eps * root
-        change = total / change
-        change *= -rate * root / weight
-        change += p
-        return change
-
-    total = tree_map(lambda before, g: faded(before, g, betas[0]), state.total, grads)
-    square_total = tree_map(lambda before, g: faded(before, g * g, betas[1]), state.square_total, grads)
-    return tree_map(moved, params, total, square_total), AdamState(total, square_total, step)
+def _at_rest(params: Tree) -> Array:
+    row = in_one_row(params, params)
+    return zeros(row.shape, like=row)
 
 
 def step_schedule(
