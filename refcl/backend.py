@@ -45,37 +45,41 @@ def namespace(x: Array) -> Namespace:
     return library.xp
 
 
-def _device(like: Array) -> dict[str, Any]:
-    # CuPy's creation functions take no device: they use the current one, where `like` lives.
-    library = library_of(like)
-    return {} if library is not None and library.name == "cupy" else {"device": like.device}
+def _beside(like: Array) -> tuple[Namespace, dict[str, Any]]:
+    """Return a namespace, and what its creation functions must be told to put an array where ``like`` is."""
+    xp = namespace(like)
+    # NumPy has one device, and CuPy's functions take none: they use the current one, where `like` lives.
+    return xp, {} if xp is np or xp.__name__ == "cupy" else {"device": like.device}
 
 
 def constant(value: Any, *, like: Array) -> Array:
     """Return numbers of the host as an array of the dtype and device of ``like``."""
-    return namespace(like).asarray(value, dtype=like.dtype, **_device(like))
+    xp, device = _beside(like)
+    return xp.asarray(value, dtype=like.dtype, **device)
 
 
 def integers(values: Any, *, like: Array) -> Array:
     """Return integers of the host as an array of the library's index type on the device of ``like``."""
-    xp = namespace(like)
-    return xp.asarray(values, dtype=xp.int64, **_device(like))
+    xp, device = _beside(like)
+    return xp.asarray(values, dtype=xp.int64, **device)
 
 
 def arange(n: int, *, like: Array) -> Array:
     """Return 0, 1, ..., n - 1 as integers on the device of ``like``."""
-    xp = namespace(like)
-    return xp.arange(n, dtype=xp.int64, **_device(like))
+    xp, device = _beside(like)
+    return xp.arange(n, dtype=xp.int64, **device)
 
 
 def ones(shape: tuple[int, ...], *, like: Array) -> Array:
     """Return ones of the dtype and device of ``like``."""
-    return namespace(like).ones(shape, dtype=like.dtype, **_device(like))
+    xp, device = _beside(like)
+    return xp.ones(shape, dtype=like.dtype, **device)
 
 
 def zeros(shape: tuple[int, ...], *, like: Array) -> Array:
     """Return zeros of the dtype and device of ``like``."""
-    return namespace(like).zeros(shape, dtype=like.dtype, **_device(like))
+    xp, device = _beside(like)
+    return xp.zeros(shape, dtype=like.dtype, **device)
 
 
 def row_dots(a: Array, b: Array) -> Array:

@@ -208,7 +208,7 @@ def relu_forward(x: Array) -> tuple[Array, ReluCache]:
     (array([[0., 0., 2.]]), array([[0., 0., 1.]]))
     """
     xp = floats("relu", x=(x, "N D"))
-    return xp.maximum(x, zeros(x.shape, like=x)), ReluCache(xp.astype(x > 0, x.dtype))
+    return xp.maximum(x, 0.0), ReluCache(xp.astype(x > 0, x.dtype))
 
 
 def relu_backward(dy: Array, cache: ReluCache) -> Array:

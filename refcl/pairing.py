@@ -6,7 +6,7 @@ Out: ``s_pos`` (N,), ``s_neg`` (N, M) and, in the cache, the mask of the entries
 
 from typing import NamedTuple
 
-from refcl.backend import Array, arange, constant, ones
+from refcl.backend import Array, arange, ones
 from refcl.pair import Pair
 from refcl.validate import companion, floats
 
@@ -57,24 +57,24 @@ def pairing_forward(
     array([0.1, 0.2, 0.3, 0.4])
     """
     xp = floats("pairing", s=(s, "N M"))
-    positive, ignore = check_roles("pairing", s, s.shape[1], positive=positive, ignore=ignore)
+    check_roles("pairing", s, s.shape[1], positive=positive, ignore=ignore)
+    if positive is None:
+        positive = arange(s.shape[0], like=s)
     is_positive = arange(s.shape[1], like=s) == positive[:, None]  # (N, M)
     negatives = ~is_positive if ignore is None else ~(is_positive | ignore)  # (N, M)
-    s_pos = xp.sum(xp.where(is_positive, s, constant(0.0, like=s)), axis=1)  # (N,)
+    s_pos = xp.sum(xp.where(is_positive, s, 0.0), axis=1)  # (N,)
     return (s_pos, s), PairingCache(is_positive, negatives)
 
 
 def pairing_backward(ds_pos: Array, ds_neg: Array, cache: PairingCache) -> Array:
     """Return ds: ds⁺ in the positive's column, ds⁻ at the negatives, 0 where ignored."""
     xp = floats("pairing", ds_pos=(ds_pos, "N"), ds_neg=(ds_neg, "N M"))
-    others = xp.where(cache.negatives, ds_neg, constant(0.0, like=ds_neg))  # (N, M)
+    others = xp.where(cache.negatives, ds_neg, 0.0)  # (N, M)
     return xp.where(cache.is_positive, ds_pos[:, None], others)
 
 
-def check_roles(
-    name: str, like: Array, candidates: int, *, positive: Array | None, ignore: Array | None
-) -> tuple[Array, Array | None]:
-    """Check ``positive`` and ``ignore`` for the N rows of ``like`` and ``candidates`` columns; fill in the diagonal."""
+def check_roles(name: str, like: Array, candidates: int, *, positive: Array | None, ignore: Array | None) -> None:
+    """Check ``positive`` and ``ignore`` for the N rows of ``like`` and ``candidates`` columns."""
     anchors = like.shape[0]
     if positive is None:
         if candidates < anchors:
@@ -82,12 +82,10 @@ def check_roles(
                 f"{name}: {anchors} anchors need at least as many candidates for positives on the diagonal; "
                 f"got {candidates}. Pass positive=(N,) columns."
             )
-        positive = arange(anchors, like=like)
     else:
         companion(name, "positive", positive, kind="integer", shape=(anchors,), like=like)
     if ignore is not None:
         companion(name, "ignore", ignore, kind="boolean", shape=(anchors, candidates), like=like)
-    return positive, ignore
 
 
 def all_but_ignored(name: str, s_neg: Array, ignore: Array | None) -> Array:

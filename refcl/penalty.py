@@ -33,9 +33,9 @@ def softplus_forward(gap: Array) -> tuple[Array, SoftplusCache]:
 
     Notes
     -----
-    With :math:`q = e^{-|gap|} \le 1` the loss is :math:`\max(gap, 0) + \log(1 + q)` and its slope is 1 or q, over
-    1 + q: nothing overflows, and where the positive dominates (gap → −∞) both are :math:`e^{gap}` to the last digit,
-    where :math:`-\log` of a probability near 1 would be 0.
+    With :math:`q = e^{-|gap|} \le 1` the loss is :math:`\max(gap, 0) + \log(1 + q)` and its slope
+    :math:`e^{\min(gap, 0)}/(1 + q)`, 1 or q over 1 + q: nothing overflows, and where the positive dominates (gap → −∞)
+    both are :math:`e^{gap}` to the last digit, where :math:`-\log` of a probability near 1 would be 0.
 
     References
     ----------
@@ -52,7 +52,7 @@ def softplus_forward(gap: Array) -> tuple[Array, SoftplusCache]:
     xp = floats("softplus", gap=(gap, "N"))
     q = xp.exp(-xp.abs(gap))  # (N,) in [0, 1]
     loss = xp.maximum(gap, 0.0) + xp.log1p(q)  # (N,)
-    return loss, SoftplusCache(xp.where(gap >= 0, 1.0, q) / (1 + q))
+    return loss, SoftplusCache(xp.exp(xp.minimum(gap, 0.0)) / (1 + q))
 
 
 def softplus_backward(dloss: Array, cache: SoftplusCache) -> Array:

@@ -7,11 +7,13 @@ Only metadata and Python scalars are looked at: reading what an array holds woul
 
 import math
 import numbers
+from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
 from refcl.backend import Array, Library, Namespace, constant, library_of
 
 REDUCTIONS = ("mean", "sum", "none")
+REAL = (float, int, numbers.Real)  # the first two are Python's own, which are what mostly comes and are known at once
 
 
 class Asked(NamedTuple):
@@ -99,12 +101,16 @@ def companion(name: str, argument: str, x: Any, *, kind: str, shape: tuple[int, 
     """Check an array of integers or booleans that goes with the floating-point array ``like``."""
     library = _library(name, argument, x)
     xp = one_library([_library(name, argument, like), library])
-    right = x.dtype == xp.bool if kind == "boolean" else xp.isdtype(x.dtype, "integral")
-    if not right:
+    if not _is_of(xp, x.dtype, kind):
         raise TypeError(f"{name}: {argument} is {dtype_name(x)}; expected an array of {kind}s of shape {shape}.")
     if tuple(x.shape) != shape:
         raise ValueError(f"{name}: {argument} must have shape {shape}; got {tuple(x.shape)}.")
     return x
+
+
+@cache
+def _is_of(xp: Namespace, dtype: Any, kind: str) -> bool:
+    return bool(dtype == xp.bool if kind == "boolean" else xp.isdtype(dtype, "integral"))
 
 
 def scalar(name: str, argument: str, value: Any, *, like: Array, positive: bool = False) -> Array:
@@ -112,7 +118,7 @@ def scalar(name: str, argument: str, value: Any, *, like: Array, positive: bool 
 
     A scalar of the host must be finite, and > 0 where ``positive``; what a 0-d array holds is not looked at.
     """
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if isinstance(value, REAL) and not isinstance(value, bool):
         number = float(value)
         if not math.isfinite(number) or (positive and number <= 0.0):
             raise ValueError(f"{name}: {argument} must be {'> 0 and ' if positive else ''}finite, got {value}.")
@@ -132,7 +138,7 @@ def scalar(name: str, argument: str, value: Any, *, like: Array, positive: bool 
 
 def setting(name: str, argument: str, value: Any, *, above: float, at_least: bool = False) -> float:
     """Return a real setting of the host that must be finite and > ``above`` (or >= it)."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not isinstance(value, REAL) or isinstance(value, bool):
         raise TypeError(f"{name}: {argument} must be a number, got {type(value).__name__}.")
     number = float(value)
     if not math.isfinite(number) or number < above or (number == above and not at_least):
@@ -151,7 +157,7 @@ def share(name: str, argument: str, value: Any) -> float:
 
 def hardest(name: str, value: Any) -> float | int:
     """Return how many of the hardest negatives to keep: a float is a fraction in (0, 1], an int a count >= 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, REAL):
         raise TypeError(
             f"{name}: hardest must be a fraction (float in (0, 1]) or a count (int >= 1), got {type(value).__name__}."
         )

@@ -47,7 +47,7 @@ def in_one_row(tree: Tree, like: Tree) -> Array:
     Parameters
     ----------
     tree, like : nested tuples of arrays
-        Nested alike, of the same shapes.
+        Their arrays have the same shapes, one by one.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def in_one_row(tree: Tree, like: Tree) -> Array:
     Raises
     ------
     ValueError
-        Where the two are not nested or shaped alike.
+        Where the shapes differ.
 
     Examples
     --------
@@ -67,15 +67,11 @@ def in_one_row(tree: Tree, like: Tree) -> Array:
     >>> in_one_row(params, params)
     array([1., 0., 0., 1., 5.])
     """
-    parts: list[Array] = []
-
-    def lay(x: Array, other: Array) -> None:
-        if x.shape != other.shape:
-            raise ValueError(f"expected arrays of the same shapes, got {x.shape} for {other.shape}.")
-        parts.append(namespace(x).reshape(x, (-1,)))
-
-    tree_map(lay, tree, like)
-    return namespace(parts[0]).concat(parts)
+    parts = _leaves(tree)
+    came, expected = [x.shape for x in parts], [x.shape for x in _leaves(like)]
+    if came != expected:
+        raise ValueError(f"expected arrays of shapes {expected}, got {came}.")
+    return namespace(parts[0]).concat(parts, axis=None)
 
 
 def as_tree(row: Array, like: Tree) -> Tree:
@@ -233,6 +229,10 @@ def adam(
     change *= -rate * root / weight
     p += change
     return as_tree(p, params), AdamState(total, square_total, step)
+
+
+def _leaves(tree: Tree) -> list[Array]:
+    return [leaf for branch in tree for leaf in _leaves(branch)] if isinstance(tree, tuple) else [tree]
 
 
 def _at_rest(params: Tree) -> Array:

@@ -11,7 +11,7 @@ from refcl import tiled, validate
 from refcl.backend import Array
 from refcl.losses.on_similarities import softmax_contrastive_backward, softmax_contrastive_forward
 from refcl.pair import Pair
-from refcl.pairing import all_but_ignored, check_roles
+from refcl.pairing import all_but_ignored
 from refcl.penalty import SoftplusCache, softplus_backward, softplus_forward
 from refcl.pooling import SoftMaximumCache, soft_maximum_backward, soft_maximum_forward
 from refcl.reduce import ReduceCache, reduce_backward, reduce_forward
@@ -100,7 +100,9 @@ def inst_disc_forward(
     """
     validate.floats("inst_disc", query=(query, "N D"), bank=(bank, "M D"))
     validate.companion("inst_disc", "index", index, kind="integer", shape=query.shape[:1], like=query)
-    check_roles("inst_disc", query, bank.shape[0], positive=index, ignore=ignore)
+    if ignore is not None:
+        shape = (query.shape[0], bank.shape[0])
+        validate.companion("inst_disc", "ignore", ignore, kind="boolean", shape=shape, like=query)
     validate.reduction("inst_disc", reduction)
     validate.setting("inst_disc", "eps", eps, above=0.0)
     temperature = validate.scalar("inst_disc", "temperature", temperature, like=query, positive=True)

@@ -5,11 +5,12 @@ In:  sizes, dtype, library and temperature.  Out: numbers of the host, the same 
 
 import math
 import numbers
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from refcl.backend import Array, library_of, namespace, row_dots
+from refcl.backend import Array, Namespace, library_of, namespace, row_dots
 from refcl.pair import Both
 
 SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
@@ -106,10 +107,13 @@ def needs_no_shift(like: Array, temperature: Any, reach: float) -> bool:
     """
     if not on_host(like):
         return False
-    xp = namespace(like)
-    largest = math.log(float(xp.finfo(like.dtype).max))
     # σ/Z⁻ is as small as exp(−reach/τ) over the number of candidates; the rest is room for that and the upstream.
-    return float(temperature) * 0.45 * largest > reach
+    return float(temperature) * 0.45 * _largest_exponent(namespace(like), like.dtype) > reach
+
+
+@cache
+def _largest_exponent(xp: Namespace, dtype: Any) -> float:
+    return math.log(float(xp.finfo(dtype).max))
 
 
 def room_rows(tile: int | None, like: Array, candidates: int) -> int:
