@@ -72,7 +72,7 @@ def linear_backward(dy: Array, cache: LinearCache, *, to_input: bool = True) -> 
 
 
 class BatchNormCache(NamedTuple):
-    standardized: Array  # (N, D) x̂
+    centred: Array  # (N, D) x − μ
     gamma: Array  # (D,)
     mean: Array  # (D,) of the batch where training, else the running one
     variance: Array  # (D,) likewise; of the batch it is the biased one, the mean square
@@ -149,8 +149,7 @@ def batch_norm_forward(
         mean, variance = running
         floats("batch_norm", x=(x, "N D"), running_mean=(mean, "D"), running_variance=(variance, "D"))
         centred = x - mean
-    centred /= xp.sqrt(variance + eps)
-    y = gamma * centred  # (N, D)
+    y = gamma / xp.sqrt(variance + eps) * centred  # (N, D) γ x̂: x̂ itself is never written
     y += beta
     return y, BatchNormCache(centred, gamma, mean, variance, bool(training), eps)
 
@@ -161,16 +160,17 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache) -> tuple[Array, Array,
     In training x̂ does not change when a constant is added to x or, but for ε, when x is stretched. So from dy goes its
     mean over the rows, and its component along x̂: dx = (γ/√(v + ε)) (dy − mean(dy) − x̂ mean(dy x̂)).
     """
-    standardized, gamma, mean, variance, training, eps = cache
-    xp = floats("batch_norm", dy=(dy, "N D"), standardized=(standardized, "N D"), mean=(mean, "D"))
-    dgamma = column_sums(dy * standardized)
+    centred, gamma, mean, variance, training, eps = cache
+    xp = floats("batch_norm", dy=(dy, "N D"), centred=(centred, "N D"), mean=(mean, "D"))
+    deviation = xp.sqrt(variance + eps)  # (D,) x̂ is centred over it
+    dgamma = column_sums(dy * centred) / deviation
     dbeta = column_sums(dy)
-    scale = gamma / xp.sqrt(variance + eps)  # (D,)
+    scale = gamma / deviation
     if not training:
         return dy * scale, dgamma, dbeta
     n = dy.shape[0]
     dx = dy - dbeta / n
-    dx -= standardized * (dgamma / n)
+    dx -= centred * (dgamma / (n * deviation))
     dx *= scale
     return dx, dgamma, dbeta
 
@@ -366,7 +366,7 @@ def updated_running(
         if batch is None:
             updated.append(())
             continue
-        n = batch.standardized.shape[0]
+        n = batch.centred.shape[0]
         if n < 2:
             raise ValueError("updated_running: the variance of one row is unknown; use batches of at least 2 rows.")
         mean, variance = statistics

@@ -124,7 +124,7 @@ def _strips(task: Task, first: int, last: int) -> Array:
         u /= task.temperature
         u /= total
         dz = task.dz[anchors]
-        weighted = xp.multiply(u[:, None], z, out=scaled)  # over what is no longer needed
+        weighted = None if dother is None else xp.multiply(u[:, None], z, out=scaled)  # scaled is no longer needed
         for tile in tiles:
             if tile.positives is not None:
                 put(tile.e, tile.positives, -total[tile.positives.rows])
