@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import Backend
 
-from refcl.experiment.optim import adam, sgd, start_adam, start_sgd, step_schedule, tree_map
+from refcl.experiment.optim import adam, as_tree, in_one_row, sgd, start_adam, start_sgd, step_schedule, tree_map
 
 RNG = np.random.default_rng(0)
 PARAMS = ((RNG.standard_normal((3, 2)), RNG.standard_normal(2)), (RNG.standard_normal(4),))
@@ -89,3 +90,23 @@ def test_the_schedule_drops_twice() -> None:
 def test_trees_must_be_nested_alike() -> None:
     with pytest.raises(ValueError, match="argument 2"):
         tree_map(lambda a, b: a + b, (1, 2), (1,))
+
+
+def test_a_row_is_a_copy_and_goes_back_where_it_came_from(backend: Backend) -> None:
+    params = backend.arrays(PARAMS)
+    row = in_one_row(params, params)
+    assert backend.owns(row)
+    assert row.shape == (3 * 2 + 2 + 4,)
+    again = as_tree(row, params)
+    assert [len(branch) for branch in again] == [2, 1]
+    for back, leaf in zip(leaves(backend.hosts(again)), leaves(backend.hosts(params)), strict=True):
+        np.testing.assert_array_equal(back, leaf)
+    row *= 0
+    np.testing.assert_array_equal(backend.host(params[0][0]), PARAMS[0][0].astype(backend.dtype))
+
+
+def test_gradients_of_other_shapes_are_refused() -> None:
+    transposed = tree_map(np.transpose, GRADS[0])
+    for start, step in ((start_adam, adam), (start_sgd, sgd)):
+        with pytest.raises(ValueError, match=r"expected arrays of shapes \[\(3, 2\), .*, got \[\(2, 3\)"):
+            step(PARAMS, transposed, start(PARAMS), rate=0.1)

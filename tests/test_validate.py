@@ -481,6 +481,17 @@ def test_numbers_of_any_kind_are_taken(temperature: Any, backend: Backend) -> No
     assert backend.host(value) == temperature
 
 
+def test_what_agreed_is_remembered_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    agreed: dict[Any, Any] = {}
+    monkeypatch.setattr(validate, "_AGREED", agreed)
+    monkeypatch.setattr(validate, "_MOST_AGREED", 2)
+    for n in (1, 2, 3, 1, 3):
+        assert validate.floats("f", x=(np.ones((n, 2)), "N D"), y=(np.ones(n), "N")) is np
+        assert len(agreed) <= 2
+        with pytest.raises(ValueError, match="must agree on N"):
+            validate.floats("f", x=(np.ones((n, 2)), "N D"), y=(np.ones(n + 1), "N"))
+
+
 def raises_in(path: Path) -> dict[int, str]:
     """Return the lines on which a file raises, each with the first line of its statement."""
     found: dict[int, str] = {}
