@@ -82,7 +82,10 @@ def soft_maximum_forward(
     total = xp.where(occupied, xp.sum(e, axis=1), one)  # (N,) at least 1
     gap = xp.where(occupied, top / temperature + xp.log(total), nothing)  # (N,)
     relative = e / total[:, None]  # (N, M)
-    mean_difference = xp.sum(relative * xp.where(relative > 0, d, zero), axis=1)  # (N,) without 0 times −inf
+    d = xp.where(relative > 0, d, zero)  # no 0 times −inf
+    # E_r[d], once more about itself: tied negatives are all rounded the same way, and what is left of them is 0.
+    mean_difference = xp.sum(relative * d, axis=1)  # (N,)
+    mean_difference += xp.sum(relative * (d - mean_difference[:, None]), axis=1)
     return gap, SoftMaximumCache(relative, mean_difference, occupied, temperature)
 
 

@@ -175,7 +175,7 @@ def nt_xent(
     reach = layout.reach(z, z, normalize)
     if ignore is None and layout.needs_no_shift(z, temperature, reach):
         dlosses = None if dloss is None else (dloss, dloss)
-        (loss, _), grads = softmax_tiles(z, z, temperature, shift=n, tile=tile, dlosses=dlosses)
+        (loss, _), grads = softmax_tiles(z, None, temperature, shift=n, tile=tile, dlosses=dlosses)
     else:
         partner = (arange(2 * n, like=z) + n) % (2 * n)
         loss, grads = softmax_strips(

@@ -1,6 +1,6 @@
 """z, z' -> loss_i of both sides: every row of either side is an anchor, a tile at a time.
 
-In:  embeddings ``z`` and ``other`` (N, D), and where the positives stand. ``other is z`` makes S symmetric.
+In:  embeddings ``z`` and ``other`` (N, D), and where the positives stand. Without ``other`` z meets itself: S is symmetric.
 Out: the losses of the rows and of the columns (N,) and, where asked for, dz, dother and dτ.
 
 Two passes, since a gradient needs the sums of its row and of its column first:
@@ -31,15 +31,12 @@ class Tile(NamedTuple):
 class Task(NamedTuple):
     z: Array  # (N, D)
     scaled: Array  # (N, D) z/τ
-    other: Array  # (N, D)
+    other: Array  # (N, D) z itself where S is symmetric
+    symmetric: bool
     shift: int  # row i's positive is column (i + shift) mod N, and column k's is row (k + shift) mod N
     side: int  # of a tile, at most
     tiles: list[Tile]
     kept: Array | None  # (tiles, side²) the first pass's E, where all of it fits
-
-    @property
-    def symmetric(self) -> bool:
-        return self.other is self.z
 
 
 class Weights(NamedTuple):
@@ -51,14 +48,14 @@ Sides = tuple[Array, Array]  # one array for the rows and one for the columns: t
 
 
 def softmax_tiles(
-    z: Array, other: Array, temperature: Array, *, shift: int, tile: int | None, dlosses: Sides | None
+    z: Array, other: Array | None, temperature: Array, *, shift: int, tile: int | None, dlosses: Sides | None
 ) -> tuple[Sides, tuple[Array, Array, Array] | None]:
     """Return the losses of rows and columns and, unless ``dlosses`` is None, dz, dother and dτ.
 
     τ is such that exp(s/τ) needs no shift.
     """
     xp = namespace(z)
-    with crew(z, z.shape[0] * other.shape[0]) as workers:
+    with crew(z, z.shape[0] ** 2) as workers:
         task = _task(xp, z, other, temperature, shift, tile)
         deal = [(task, w, workers) for w in range(workers)]
         totals = _sum(task, together(_totals, deal))
@@ -78,8 +75,8 @@ def softmax_tiles(
     return losses, (dz, dother, xp.asarray(-xp.sum(row_dots(z, dz)) / (times * temperature)))
 
 
-def _task(xp: Namespace, z: Array, other: Array, temperature: Array, shift: int, tile: int | None) -> Task:
-    n, symmetric = z.shape[0], other is z
+def _task(xp: Namespace, z: Array, other: Array | None, temperature: Array, shift: int, tile: int | None) -> Task:
+    n, symmetric = z.shape[0], other is None
     side = layout.tile_side(tile, z)
     cuts = layout.spans(0, n, side)
     tiles = []
@@ -93,7 +90,7 @@ def _task(xp: Namespace, z: Array, other: Array, temperature: Array, shift: int,
             )
     fits = len(tiles) * side * side * z.dtype.itemsize <= layout.KEPT_BYTES
     kept = scratch("tiles", (len(tiles), side * side), z) if fits else None
-    return Task(z, z / temperature, other, shift, side, tiles, kept)
+    return Task(z, z / temperature, z if other is None else other, symmetric, shift, side, tiles, kept)
 
 
 def _own_positives(xp: Namespace, task: Task) -> Array:
