@@ -1,6 +1,7 @@
 """The losses a strip of rows at a time: the dense walk's numbers, its exactness, and what threads must leave behind."""
 
 import ast
+import os
 import subprocess
 import sys
 import threading
@@ -59,6 +60,10 @@ def asked(name: str, a: Any, b: Any, number: float) -> tuple[tuple[Any, ...], di
         xp = a.__array_namespace__()
         return (xp.concat([a, b]), number), {"labels": xp.asarray(np.tile(np.arange(a.shape[0]) // 2, 2))}
     return (a, b, number), {"hardest": 2} if "hard" in name else {}
+
+
+def unit(rows: Any) -> Any:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def with_tile(case: Case, tile: int | None) -> Case:
@@ -353,8 +358,10 @@ def test_the_way_of_a_gpu_gives_the_same(name: str, monkeypatch: pytest.MonkeyPa
             check_near(gradient, wanted, rtol=1e-13)
 
 
-def test_bits_repeat_also_from_several_threads_at_once() -> None:
-    a, b = views(300, 300, 16, "float32")
+@pytest.mark.parametrize("n", [300, 1500], ids=["one worker", "several"])
+def test_bits_repeat_also_from_several_threads_at_once(n: int) -> None:
+    assert (n * n >= workers.ENTRIES_FOR_TWO) == (n == 1500)
+    a, b = views(n, n, 16, "float32")
     calls = [lambda: refcl.info_nce(a, b, 0.1), lambda: refcl.nt_xent(a, b, 0.1), lambda: refcl.clip(a, b, 2.0)]
     want = [call() for call in calls]
     got: list[Any] = [None] * 12
@@ -443,6 +450,13 @@ def test_the_threads_of_blas_are_restored_after_an_error(failing: int) -> None:
     assert blas_threads() == before
 
 
+def printed(program: str) -> list[str]:
+    """Return the words that a program prints in a process of its own."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_computes_too() -> None:
     program = """
 import os, numpy as np, refcl
@@ -453,16 +467,81 @@ if child == 0:
     os._exit(0 if refcl.info_nce(a, a)[0] == want else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    if not hasattr(__import__("os"), "fork"):
-        pytest.skip("no fork here")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.split() == ["0"]
+    assert printed(program) == ["0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_during_a_call_has_its_blas_threads_back() -> None:
+    program = """
+import os, numpy as np
+from refcl.tiled import workers
+libraries = workers._blas()
+workers._set_threads(libraries, [2] * len(libraries))
+with workers.crew(np.zeros((1, 1)), workers.ENTRIES_FOR_TWO):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if all(library.num_threads == 2 for library in libraries) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert printed(program) == ["0"]
+
+
+def test_where_no_thread_can_be_had_the_caller_does_it_all() -> None:
+    """A thread that outlives the main one: the interpreter starts no more."""
+    program = """
+import threading, numpy as np, refcl
+from refcl.tiled import workers
+a = np.random.default_rng(0).standard_normal((1500, 4))
+assert a.shape[0] ** 2 >= workers.ENTRIES_FOR_TWO
+def work():
+    threading.main_thread().join()
+    print(float(refcl.info_nce(a, a)[0]))
+threading.Thread(target=work).start()
+print(float(refcl.info_nce(a, a)[0]))
+"""
+    first, second = printed(program)
+    assert first == second
+
+
+def test_ctrl_c_does_not_leave_the_other_workers_behind() -> None:
+    program = """
+import os, signal, threading, time
+from refcl.tiled import workers
+done = []
+def work(share):
+    if share == 1:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+        done.append(share)
+try:
+    workers.together(work, [(0,), (1,)])
+except KeyboardInterrupt:
+    print("interrupted", *done)
+"""
+    assert printed(program) == ["interrupted", "1"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64"])
+@pytest.mark.usefixtures("two_workers")
+def test_a_positive_may_be_an_integer_of_any_size(dtype: str) -> None:
+    a, b = views(30, 900, 3)
+    positive = np.random.default_rng(0).integers(0, 200, 30)
+    want, wanted = refcl.info_nce(a, b, 0.3, positive=positive, tile=None)
+    got, grads = refcl.info_nce(a, b, 0.3, positive=positive.astype(dtype), tile=10)
+    check_near((got, *grads), (want, *wanted), rtol=1e-11)
+
+
+@pytest.mark.parametrize("upstream", [None, np.arange(18.0).reshape(2, 9) / 7])
+def test_clip_of_one_array_with_itself_is_no_nt_xent(upstream: Any) -> None:
+    a = unit(views(9, 9, 4)[0])
+    settings: dict[str, Any] = {"normalize": False}
+    if upstream is not None:
+        settings |= {"reduction": "none", "upstream": upstream}
+    want, wanted = refcl.clip(a, a.copy(), 1.0, **settings)
+    got, grads = refcl.clip(a, a, 1.0, **settings, tile=4)
+    check_near((got, *grads), (want, *wanted), rtol=1e-12)
+    assert not np.shares_memory(grads.dimage, grads.dtext)
 
 
 def test_inputs_may_be_read_only_and_are_left_alone() -> None:

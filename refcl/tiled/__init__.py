@@ -6,11 +6,12 @@ Not part of the walk: read this wing when you want to know how the same numbers 
 ``layout``     when strips pay, and their sizes
 ``workers``    who computes them
 ``one_way``    the softmax loss in one direction: one pass makes value and gradient
-``both_ways``  NT-Xent and CLIP: two passes
+``both_ways``  NT-Xent and CLIP: two passes, where nothing is left out and exp needs no shift; else they go one way
 ``by_rooms``   every other loss, strip by strip through the dense rooms
 
 Results agree with the dense walk to rounding. Bits repeat: partial gradients are added in a fixed order, which depends
-on the sizes and on how many threads BLAS has, not on which thread was first.
+on the sizes and on how many threads BLAS has, not on which thread was first. BLAS has one while any call has several
+workers: the last bits of a small call in another thread may then be others than in quiet.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """z, z' -> loss_i of both sides: every row of either side is an anchor, a tile at a time.
 
-In:  embeddings ``z`` and ``other`` (N, D), and where the positives stand. Without ``other`` z meets itself: S is symmetric.
+In:  embeddings ``z`` and ``other`` (N, D), and where the positives stand. Without ``other``, S = Z Zᵀ is symmetric.
 Out: the losses of the rows and of the columns (N,) and, where asked for, dz, dother and dτ.
 
 Two passes, since a gradient needs the sums of its row and of its column first:

@@ -68,7 +68,7 @@ def softmax_strips(
             z=z,
             other=other,
             temperature=temperature,
-            positive=positive,
+            positive=None if positive is None else xp.astype(positive, xp.int64, copy=False),
             ignore=ignore,
             alone=alone,
             shifted=not layout.needs_no_shift(z, temperature, reach),

@@ -8,7 +8,7 @@ threads BLAS uses is a setting of the whole process: it is held at one while any
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -46,17 +46,37 @@ def crew(like: Array, entries: int) -> Iterator[int]:
 
 
 def together(work: Callable[..., Result], shares: Sequence[tuple[Any, ...]]) -> list[Result]:
-    """Call ``work(*share)`` for each share at once; the caller's own thread takes the first."""
+    """Call ``work(*share)`` for each share at once; the caller's own thread takes the first.
+
+    Where no thread can be had, as at the end of a program, the caller takes what is left.
+    """
     if len(shares) == 1:
         return [work(*shares[0])]
+    others: list[Any] = []
+    try:
+        with suppress(RuntimeError):
+            for share in shares[1:]:
+                others.append(_pool().submit(work, *share))
+        first, *rest = (work(*share) for share in (shares[0], *shares[1 + len(others) :]))
+    finally:
+        _outlast(others)
+    return [first, *(other.result() for other in others), *rest]
+
+
+def _outlast(others: Sequence[Any]) -> None:
+    """Wait for the other workers, through Ctrl-C too: they write into the caller's arrays."""
     from concurrent.futures import wait
 
-    others = [_pool().submit(work, *share) for share in shares[1:]]
-    try:
-        first = work(*shares[0])
-    finally:
-        wait(others)  # they write into the caller's arrays: never leave before them
-    return [first, *(other.result() for other in others)]
+    interrupt = None
+    while True:
+        try:
+            wait(others)
+        except KeyboardInterrupt as came:
+            interrupt = came
+        else:
+            break
+    if interrupt is not None:
+        raise interrupt
 
 
 def scratch(role: str, shape: tuple[int, ...], like: Array) -> Array:
@@ -153,7 +173,9 @@ def _forget() -> None:
     """Start afresh in a forked child, where the parent's threads are gone and its lock may be held by one of them."""
     global _held
     _pool.cache_clear()
-    _held = _Held()
+    held, _held = _held, _Held()
+    if held.users:  # nobody is left to do it
+        _set_threads(_blas(), held.threads)
 
 
 if hasattr(os, "register_at_fork"):
