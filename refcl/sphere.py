@@ -43,7 +43,8 @@ def l2_normalize_forward(h: Array, *, eps: float = 1e-12) -> tuple[Array, Normal
     -----
     A row shorter than ``eps`` is not on the sphere: it is :math:`h/\epsilon`, linear in h, and a zero row stays zero
     with the finite gradient :math:`dz/\epsilon`. Lengths are computed from squares: a row longer than the square root
-    of the largest number (1.8e19 in float32, 1.3e154 in float64) comes out as zeros, as in PyTorch.
+    of the largest number (1.8e19 in float32, 1.3e154 in float64) comes out as zeros, as in PyTorch, and NumPy warns of
+    the overflow.
 
     Examples
     --------

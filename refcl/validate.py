@@ -10,7 +10,7 @@ import numbers
 from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
-from refcl.backend import Array, Library, Namespace, constant, library_of
+from refcl.backend import Array, Library, Namespace, constant, library_of, namespace
 
 REDUCTIONS = ("mean", "sum", "none")
 REAL = (float, int, numbers.Real)  # the first two are Python's own, which are what mostly comes and are known at once
@@ -116,12 +116,17 @@ def _is_of(xp: Namespace, dtype: Any, kind: str) -> bool:
 def scalar(name: str, argument: str, value: Any, *, like: Array, positive: bool = False) -> Array:
     """Return a scalar, of Python, of NumPy or a 0-d array, as a 0-d array beside ``like``.
 
-    A scalar of the host must be finite, and > 0 where ``positive``; what a 0-d array holds is not looked at.
+    A scalar of the host must be finite, and > 0 where ``positive``, in the dtype of ``like`` too. What a 0-d array
+    holds is not looked at.
     """
     if isinstance(value, REAL) and not isinstance(value, bool):
-        number = float(value)
+        number = _number(value)
         if not math.isfinite(number) or (positive and number <= 0.0):
             raise ValueError(f"{name}: {argument} must be {'> 0 and ' if positive else ''}finite, got {value}.")
+        smallest, largest = _normal_numbers(namespace(like), like.dtype)
+        if abs(number) > largest or (positive and number < smallest):
+            bounds = f"between {smallest:.1e} and {largest:.1e}" if positive else f"at most {largest:.1e} in size"
+            raise ValueError(f"{name}: {argument} must be {bounds} in {dtype_name(like)}, got {value}.")
         return constant(number, like=like)
     library = library_of(value)
     if library is None or value.ndim != 0:
@@ -136,11 +141,24 @@ def scalar(name: str, argument: str, value: Any, *, like: Array, positive: bool 
     return value
 
 
+@cache
+def _normal_numbers(xp: Namespace, dtype: Any) -> tuple[float, float]:
+    info = xp.finfo(dtype)
+    return float(info.smallest_normal), float(info.max)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer too large for any float
+        return math.inf
+
+
 def setting(name: str, argument: str, value: Any, *, above: float, at_least: bool = False) -> float:
     """Return a real setting of the host that must be finite and > ``above`` (or >= it)."""
     if not isinstance(value, REAL) or isinstance(value, bool):
         raise TypeError(f"{name}: {argument} must be a number, got {type(value).__name__}.")
-    number = float(value)
+    number = _number(value)
     if not math.isfinite(number) or number < above or (number == above and not at_least):
         bound = "" if above == -math.inf else f"{'>=' if at_least else '>'} {above:g} and "
         raise ValueError(f"{name}: {argument} must be {bound}finite, got {value}.")

@@ -5,6 +5,7 @@ import sys
 import exactness
 import numpy as np
 import pytest
+from backends import EPS
 from mpmath import mpf
 
 
@@ -63,8 +64,11 @@ def test_a_cross_entropy_loses_what_the_gap_keeps() -> None:
 
 
 def test_what_underflows_is_subnormal_or_zero() -> None:
-    for _, want, got in exactness.smallest():
-        assert abs(mpf(got) - mpf(want)) <= mpf(2) ** -1074
+    """The bound of normal numbers holds on, but for one step of the last digit that is left."""
+    for temperature, want, got in exactness.smallest():
+        bound = 4 * EPS["float64"] * (1 + 1 / temperature) * want
+        assert abs(mpf(got) - want) <= bound + mpf(2) ** -1074
+    assert exactness.smallest()[-1][2] == 0
 
 
 def test_the_page_holds_the_tables_of_the_program() -> None:

@@ -260,6 +260,42 @@ def test_float32_strips_agree_with_float64_where_the_positive_dominates(name: st
             check_near(gradient, wanted, rtol=allowed)
 
 
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent", "clip"])
+@pytest.mark.parametrize("temperature", [0.07, 1.0, 1e4])
+def test_crowded_rows_keep_the_digits_of_the_temperature_s_gradient(name: str, temperature: float) -> None:
+    """Σ ds s is what is left of terms a thousand times as large: the mean of the candidates is taken out first."""
+    rng = np.random.default_rng(5)
+    a, b = (unit(1 + 0.03 * rng.standard_normal((200, 24))).astype("float32") for _ in range(2))
+    assert layout.mean_of_crowd(b, normalize=True) is not None
+    number = float(np.float32(-np.log(temperature) if name == "clip" else temperature))
+    settings: dict[str, Any] = {"normalize": False} | ({"clamp": None} if name == "clip" else {})
+    want = getattr(refcl, name)(a.astype("float64"), b.astype("float64"), number, **settings, tile=64)[1]
+    got = getattr(refcl, name)(a, b, number, **settings, tile=64)[1]
+    dense, _ = refcl.similarity.inner_product(unit(a.astype("float64")), unit(b.astype("float64")))
+    spread = float(np.ptp(dense))  # Σ |ds| |s - s_p| is at most 2 spread/τ
+    allowed = 2 * spread / temperature * (temperature if name == "clip" else 1 / temperature)
+    assert abs(float(got[2]) - float(want[2])) <= 4 * EPS["float32"] * (1 + spread / temperature) * allowed
+
+
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent", "clip", "inst_disc"])
+def test_crowded_rows_give_the_dense_numbers(name: str) -> None:
+    rng = np.random.default_rng(6)
+    a, b = (1 + 0.3 * rng.standard_normal((40, 6)) for _ in range(2))
+    inputs, settings = asked(name, a, b, 0.3)
+    want, wanted = getattr(refcl, name)(*inputs, **settings)
+    got, grads = getattr(refcl, name)(*inputs, **settings, tile=9)
+    check_near((got, *grads), (want, *wanted), rtol=1e-12)
+
+
+def test_only_the_mean_of_a_crowd_is_taken_out() -> None:
+    a, _ = views(400, 1, 8)
+    assert layout.mean_of_crowd(unit(a), normalize=True) is None
+    assert layout.mean_of_crowd(a, normalize=False) is None
+    assert layout.mean_of_crowd(np.full((3, 2), 1e200), normalize=False) is None  # whose squares overflow
+    assert layout.mean_of_crowd(np.full((3, 2), np.nan), normalize=True) is None
+    np.testing.assert_allclose(layout.mean_of_crowd(a + 3, normalize=False), (a + 3).mean(axis=0), rtol=1e-14)
+
+
 def test_a_loss_that_underflows_is_zero_or_subnormal_without_a_warning() -> None:
     a = np.eye(6, 8)
     for temperature in (1e-3, 0.0014):

@@ -23,7 +23,7 @@ ANY = r"[\s\S]*"
 class Wrong(NamedTuple):
     call: Callable[[Backend], Any]
     error: type[Exception]
-    message: str  # {dtype} and {other} stand for the backend's floating-point dtype and the other one
+    message: str  # {dtype}, {other}: the backend's floats and the others; {smallest}, {largest}: of its normal numbers
 
 
 def ones(backend: Backend, *shape: int) -> Any:
@@ -150,6 +150,11 @@ ALIKE = {
     ),
     "temperature-nan": Wrong(
         embeddings(temperature=float("nan")), ValueError, "info_nce: temperature must be > 0 and finite, got nan."
+    ),
+    "temperature-below-normal": Wrong(
+        lambda b: refcl.info_nce(ones(b, 3, 2), ones(b, 4, 2), 1e-320),
+        ValueError,
+        "info_nce: temperature must be between {smallest} and {largest} in {dtype}, got 1e-320.",
     ),
     "weight-infinite": Wrong(
         similarities(refcl.simple_contrastive, float("inf")),
@@ -408,7 +413,9 @@ PARTICULAR = {
 
 
 def check_refused(wrong: Wrong, backend: Backend) -> None:
+    info = np.finfo(backend.dtype)
     want = wrong.message.replace("{dtype}", backend.dtype)
+    want = want.replace("{smallest}", f"{info.smallest_normal:.1e}").replace("{largest}", f"{info.max:.1e}")
     with pytest.raises(wrong.error, match=f"^{re.escape(want)}$"):
         wrong.call(backend)
 
@@ -479,6 +486,19 @@ def test_numbers_of_any_kind_are_taken(temperature: Any, backend: Backend) -> No
     assert backend.owns(value)
     assert value.dtype == ones(backend, 1).dtype
     assert backend.host(value) == temperature
+
+
+@pytest.mark.parametrize("value", [1e-50, 1e50, 10**400], ids=["tiny", "huge", "no float at all"])
+def test_a_temperature_must_be_a_number_of_its_dtype(value: Any) -> None:
+    a = np.ones((2, 2), dtype=np.float32)
+    with pytest.raises(
+        ValueError, match=r"^info_nce: temperature must be (between 1\.2e-38 and 3\.4e\+38|> 0 and fin)"
+    ):
+        refcl.info_nce(a, a, value)
+    with pytest.raises(ValueError, match=r"^sig_lip: bias must be (at most 3\.4e\+38 in size in float32|finite)"):
+        refcl.sig_lip(a, a, 1.0, max(value, 1e50))
+    with pytest.raises(ValueError, match=r"^info_nce: eps must be > 0 and finite"):
+        refcl.info_nce(a, a, eps=10**400)
 
 
 def test_what_agreed_is_remembered_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:

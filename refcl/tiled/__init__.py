@@ -100,7 +100,7 @@ def info_nce(
         positive=positive,
         ignore=ignore,
         constant=constant,
-        reach=layout.reach(z, other, normalize),
+        unit=normalize,
         tile=tile,
         dloss=dloss,
     )
@@ -173,14 +173,13 @@ def nt_xent(
     n = both.shape[0] // 2
     z, on_sphere = _onto_sphere(both, normalize, eps)
     dloss = _worth(None if upstream is None else factor * upstream, z, (2 * n,), reduction)
-    reach = layout.reach(z, z, normalize)
-    if ignore is None and layout.needs_no_shift(z, temperature, reach):
+    if ignore is None and _both_ways(z, z, temperature, normalize):
         dlosses = None if dloss is None else (dloss, dloss)
         (loss, _), grads = softmax_tiles(z, None, temperature, shift=n, tile=tile, dlosses=dlosses)
     else:
         partner = (arange(2 * n, like=z) + n) % (2 * n)
         loss, grads = softmax_strips(
-            z, z, temperature, positive=partner, ignore=ignore, alone=True, reach=reach, tile=tile, dloss=dloss
+            z, z, temperature, positive=partner, ignore=ignore, alone=True, unit=normalize, tile=tile, dloss=dloss
         )
         if grads is not None:
             grads[0][...] += grads[1]  # each row receives as an anchor and as everyone else's candidate
@@ -211,21 +210,31 @@ def clip(
     other, on_sphere_text = _onto_sphere(text, normalize, eps)
     dloss = _worth(upstream, z, (2, z.shape[0]), reduction)
     dlosses = (None, None) if dloss is None else (dloss[0, :], dloss[1, :])
-    reach = layout.reach(z, other, normalize)
-    if ignore is None and layout.needs_no_shift(z, temperature, reach):
+    if ignore is None and _both_ways(z, other, temperature, normalize):
         losses, grads = softmax_tiles(
             z, other, temperature, shift=0, tile=tile, dlosses=None if dloss is None else dlosses
         )
     else:
         columns = None if ignore is None else ignore.T
-        of_image, rows = softmax_strips(z, other, temperature, ignore=ignore, reach=reach, tile=tile, dloss=dlosses[0])
-        of_text, cols = softmax_strips(other, z, temperature, ignore=columns, reach=reach, tile=tile, dloss=dlosses[1])
+        of_image, rows = softmax_strips(
+            z, other, temperature, ignore=ignore, unit=normalize, tile=tile, dloss=dlosses[0]
+        )
+        of_text, cols = softmax_strips(
+            other, z, temperature, ignore=columns, unit=normalize, tile=tile, dloss=dlosses[1]
+        )
         losses, grads = (of_image, of_text), None
         if rows is not None and cols is not None:
             grads = (rows[0] + cols[1], rows[1] + cols[0], rows[2] + cols[2])
     if grads is not None:
         grads = (grads[0], grads[1], xp.where(outside, xp.zeros_like(grads[2]), -temperature * grads[2]))
     return _together(xp.stack(losses), reduction, grads, on_sphere_image, on_sphere_text)
+
+
+def _both_ways(z: Array, other: Array, temperature: Array, normalize: bool) -> bool:
+    """Return whether one exponential serves rows and columns: without a shift of their own, and without their means."""
+    if not layout.needs_no_shift(z, temperature, layout.reach(z, other, normalize)):
+        return False
+    return all(layout.mean_of_crowd(rows, normalize) is None for rows in ((z,) if other is z else (z, other)))
 
 
 def _worth(upstream: Array | None, like: Array, shape: tuple[int, ...], reduction: str) -> Array | None:

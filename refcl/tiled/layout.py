@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from refcl.backend import Array, Namespace, library_of, namespace, row_dots
+from refcl.backend import Array, Namespace, column_sums, library_of, namespace, row_dots
 from refcl.pair import Both
 
 SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
@@ -21,6 +21,7 @@ SIDE = 512  # of a square tile, where two passes share its work between the rows
 STRIP_BYTES = 1 << 26  # of all workers' strips together: 64 MiB
 KEPT_BYTES = 1 << 26  # two-sided losses keep their tiles for the second pass where all of them fit
 DEVICE_BYTES = 1 << 28  # of the one strip on a GPU: long kernels keep it busy
+CROWDED = 0.5  # of the mean square of rows, what their mean has where they count as crowded
 SPHERE_ROWS = 4096  # that go through the sphere's backward at once
 ROOM_ENTRIES = 1 << 19  # of a strip that the dense rooms walk, with a dozen arrays of its size
 
@@ -98,6 +99,22 @@ def reach(z: Array, other: Array, normalize: bool) -> float:
         return math.inf
     with np.errstate(over="ignore"):  # of rows that are too long to be squared
         return math.sqrt(float(row_dots(z, z).max())) * math.sqrt(float(row_dots(other, other).max()))
+
+
+def mean_of_crowd(rows: Array, normalize: bool) -> Array | None:
+    """Return the mean row (D,) where most of each row is that mean, else None.
+
+    What counts in a row of S is differences, and of candidates that all point one way these are what their mean leaves.
+    Without it no digit of them is lost. On a GPU, where looking would make it wait, every mean is returned.
+    """
+    xp = namespace(rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # of rows that are too long to be squared
+        mean = column_sums(rows) / rows.shape[0]
+        if on_host(rows):
+            square = 1.0 if normalize else float(xp.mean(row_dots(rows, rows)))
+            if not float(mean @ mean) > CROWDED * square:
+                return None
+    return mean
 
 
 def needs_no_shift(like: Array, temperature: Any, reach: float) -> bool:

@@ -52,15 +52,18 @@ def softmax_strips(
     ignore: Array | None = None,
     alone: bool = False,
     constant: bool = False,
-    reach: float,
+    unit: bool,
     tile: int | None,
     dloss: Array | None,
 ) -> tuple[Array, tuple[Array, ...] | None]:
     """Return the loss of each anchor and, unless ``dloss`` is None, dz (N, D), dother (M, D) and dτ ().
 
-    No similarity is further from 0 than ``reach``. Where ``other`` is ``constant`` there is no dother among them.
+    ``unit`` says that all rows have length 1. Where ``other`` is ``constant`` there is no dother among them.
     """
     xp = namespace(z)
+    mean = layout.mean_of_crowd(other, unit)
+    if mean is not None:  # it adds the same to all similarities of an anchor, which changes nothing but roundings
+        other, unit = other - mean, False
     n, m = z.shape[0], other.shape[0]
     with crew(z, n * m) as workers:
         rows = layout.strip_rows(tile, z, m, workers)
@@ -71,7 +74,7 @@ def softmax_strips(
             positive=None if positive is None else xp.astype(positive, xp.int64, copy=False),
             ignore=ignore,
             alone=alone,
-            shifted=not layout.needs_no_shift(z, temperature, reach),
+            shifted=not layout.needs_no_shift(z, temperature, layout.reach(z, other, unit)),
             constant=constant,
             rows=rows,
             columns=layout.tile_columns(z, m, rows, workers),
