@@ -1,5 +1,6 @@
 """The digits, anyone's own data, and what is said of data that cannot be used."""
 
+import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,10 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "changed.npz").write_bytes(whole[:300] + bytes(8) + whole[308:])
     np.save(tmp_path / "array.npy", FEATURES)
-    for name in ("text.npz", "empty.npz", "cut.npz", "changed.npz", "array.npy"):
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "w") as archive:
+        archive.writestr("X.npy", "abc")
+        archive.writestr("y.npy", "abc")
+    for name in ("text.npz", "empty.npz", "cut.npz", "changed.npz", "array.npy", "bytes.npz"):
         with pytest.raises(StudyError, match=r"an \.npz file"):
             load(tmp_path / name)
     with pytest.raises(StudyError, match="no such file"):

@@ -140,7 +140,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
                 missing = [key for key in ("X", "y") if key not in file.files]
                 if missing:
                     raise StudyError(f"{path}: expected arrays X and y; there is no {' and no '.join(missing)}.")
-                return file["X"], file["y"]
+                x, y = file["X"], file["y"]
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; give --data the path of an .npz file.") from None
     except OSError as error:
@@ -149,6 +149,9 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         if "allow_pickle" in str(error):
             raise StudyError(f"{path}: holds pickled objects, which can run code; save X and y as numbers.") from None
         raise refusal from None
+    if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):  # numpy.load gives the bytes of anything else
+        raise refusal
+    return x, y
 
 
 def _checked_samples(x: NDArray[Any], name: str) -> NDArray[np.float64]:
