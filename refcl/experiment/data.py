@@ -82,8 +82,14 @@ def load(path: str | Path | None = None) -> Data:
             "Leave the class out or add samples."
         )
     image = x.shape[1:] if x.ndim > 2 else None
-    mean, deviation = _standardisation(x[training], image is not None)
-    standardised = ((x - mean) / deviation).reshape(x.shape[0], -1).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # told once, in words
+        mean, deviation = _standardisation(x[training], image is not None)
+        standardised = ((x - mean) / deviation).reshape(x.shape[0], -1).astype(np.float32)
+    if not (np.all(np.isfinite(deviation)) and np.all(np.isfinite(standardised))):
+        raise StudyError(
+            f"{name}: X reaches {np.max(np.abs(x)):.3g}, too far to be standardised in float32; "
+            "expected numbers of one scale: divide X by a number, or leave those samples out."
+        )
     return Data(
         source=None if path is None else Path(path),
         name=name,
