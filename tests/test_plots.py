@@ -204,6 +204,19 @@ def test_boxes_are_the_quartiles(tmp_path):
     assert axis.get_ylim()[0] > lowest - 0.1, "the axis starts at the ground, not at the whiskers"
 
 
+@pytest.mark.parametrize("across", [1, 2, 3, 4])
+def test_the_caption_of_the_separation_is_on_the_picture(across, tmp_path):
+    records = make_study(tmp_path, [Column("hard-softmax", t) for t in (0.07, 0.3, 0.7, 1.0)[:across]])
+    with style():
+        figure = draw_separation(records, tmp_path)
+        figure.draw_without_rendering()
+        (caption,) = [text for text in figure.texts if "nearest negatives" in text.get_text()]
+        left, bottom, right, top = caption.get_window_extent().extents
+    assert min(left, bottom) >= 0.0
+    assert right <= figure.bbox.width
+    assert top <= figure.bbox.height
+
+
 def test_embedding_shows_before_and_a_choice_of_columns(study):
     records, folder, *_ = study
     titles = [axis.get_title().split("\n")[0] for axis in draw_embedding(records, folder).axes]
