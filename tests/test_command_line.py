@@ -102,6 +102,16 @@ def test_every_option_arrives(asked: dict[str, Any], capsys: pytest.CaptureFixtu
     assert json.loads(out) == [RECORD]
 
 
+def test_a_count_of_one_is_not_a_share_of_one(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    kept = []
+    for word in ("1", "1.0"):
+        assert said(capsys, "study", "--losses", "hard-simple", "--hardest", word)[0] == 0
+        kept.append(asked["runs"][0].hardest)
+    assert list(map(repr, kept)) == ["1", "1.0"]
+    _, out, _ = said(capsys, "study", "--help")
+    assert "1 is a count, one negative, and 1.0 a share, all of them" in " ".join(out.split())
+
+
 def test_sgd_has_the_papers_rates(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "study", "--optimizer", "sgd")[0] == 0
     assert (asked["settings"].learning_rate, asked["settings"].weight_decay) == (0.03, 5e-4)
@@ -122,6 +132,11 @@ def test_sgd_has_the_papers_rates(asked: dict[str, Any], capsys: pytest.CaptureF
         ("study --temperatures inf", "expected a finite number > 0, got inf"),
         ("study --temperatures warm", "expected a finite number > 0, got 'warm'"),
         ("study --temperatures .3 0.30", "expected no value twice"),
+        ("study --temperatures .3 0.3000001", "expected values that differ in the six digits that tables show"),
+        ("study --temperatures 1e-300", "float32: expected a temperature from 1e-06 to 1e+06, got 1e-300"),
+        ("study --temperatures 1e300", "float32: expected a temperature from 1e-06 to 1e+06, got 1e300"),
+        ("study --out", "argument --out: expected one argument"),
+        ("study --out=", "argument --out: expected a folder, such as study, got ''"),
         ("study --hardest 0", "expected a share > 0 and <= 1, such as .0819, or a count >= 1, such as 100, got 0"),
         ("study --hardest 1.5", "expected a share > 0 and <= 1"),
         ("study --hardest many", "got 'many'"),

@@ -1,5 +1,6 @@
 """The digits, anyone's own data, and what is said of data that cannot be used."""
 
+import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ FEATURES = RNG.standard_normal((40, 3))
 CLASSES = np.repeat([7, -2], 20)
 HOLE = np.zeros((40, 3))
 HOLE[3, 1] = np.nan
+OUTLIER = np.zeros((40, 3), dtype=bool)
+OUTLIER[stratified_split((CLASSES > 0).astype(np.int64))[1][0], 1] = True  # of the held-out part: no deviation knows it
 
 
 def save(path: Path, **arrays: Any) -> Path:
@@ -121,6 +124,9 @@ def test_the_fingerprint_tells_data_apart(tmp_path: Path) -> None:
         ({"X": np.ones((40, 2, 2, 4)), "y": CLASSES}, r"shape \(40, 2, 2, 4\); expected .* or \(N, height, width, 3\)"),
         ({"X": FEATURES + HOLE, "y": CLASSES}, "NaN or infinity"),
         ({"X": np.where(np.isnan(HOLE), np.inf, FEATURES), "y": CLASSES}, "NaN or infinity"),
+        ({"X": FEATURES * 1e300, "y": CLASSES}, r"X reaches .*e\+300, too far to be standardised in float32"),
+        ({"X": FEATURES.reshape(40, 3, 1) * 1e200, "y": CLASSES}, "too far to be standardised"),
+        ({"X": np.where(OUTLIER, 1e100, FEATURES), "y": CLASSES}, r"X reaches 1e\+100, too far"),
         ({"X": FEATURES, "y": CLASSES[1:]}, r"y has shape \(39,\)"),
         ({"X": FEATURES, "y": CLASSES.astype(float)}, "y is float64; expected integers"),
         ({"X": FEATURES, "y": np.zeros(40, dtype=int)}, "one class"),
@@ -141,7 +147,10 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "changed.npz").write_bytes(whole[:300] + bytes(8) + whole[308:])
     np.save(tmp_path / "array.npy", FEATURES)
-    for name in ("text.npz", "empty.npz", "cut.npz", "changed.npz", "array.npy"):
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "w") as archive:
+        archive.writestr("X.npy", "abc")
+        archive.writestr("y.npy", "abc")
+    for name in ("text.npz", "empty.npz", "cut.npz", "changed.npz", "array.npy", "bytes.npz"):
         with pytest.raises(StudyError, match=r"an \.npz file"):
             load(tmp_path / name)
     with pytest.raises(StudyError, match="no such file"):

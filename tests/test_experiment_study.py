@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,29 @@ def test_a_file_that_no_study_wrote_is_refused(copy: Path, name: str) -> None:
     (copy / name).write_text("{", encoding="utf-8")
     with pytest.raises(StudyError, match=rf"{name} is not the file that a study wrote"):
         run(copy, resume=True)
+
+
+@pytest.mark.parametrize("broken", ["garbage", "empty", "cut", "an array", "other arrays", "no arrays"])
+def test_a_broken_run_is_refused_by_name(copy: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy / "runs" / "softmax-0.3-seed1.npz"
+    whole = path.read_bytes()
+    with path.open("wb") as file:
+        if broken == "an array":
+            np.save(file, np.zeros(3))
+        elif broken == "other arrays":
+            np.savez(file, weights=np.zeros(3))
+        elif broken == "no arrays":
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr("embedding.npy", "abc")
+        else:
+            file.write({"garbage": b"garbage\n", "empty": b"", "cut": whole[: len(whole) // 2]}[broken])
+    monkeypatch.setattr(study, "ProcessPoolExecutor", None)  # it is said before anything is trained
+    with pytest.raises(StudyError, match=r"softmax-0\.3-seed1\.npz is not the file that a study wrote; delete it"):
+        run(copy, resume=True)
+    path.unlink()
+    monkeypatch.undo()
+    run(copy, resume=True)
+    assert path.read_bytes() == whole
 
 
 def test_results_without_settings_are_refused(copy: Path) -> None:

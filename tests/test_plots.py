@@ -25,7 +25,13 @@ from refcl.experiment.plots.dilemma import draw_dilemma
 from refcl.experiment.plots.embedding import draw_embedding, draw_separation, principal_plane
 from refcl.experiment.plots.labels import place
 from refcl.experiment.plots.look import spread, style
-from refcl.experiment.report import read_relative_penalty, read_separation, write_report
+from refcl.experiment.report import (
+    read_dilemma,
+    read_relative_penalty,
+    read_separation,
+    read_uniformity_tolerance,
+    write_report,
+)
 from refcl.experiment.results import write_run
 
 TABLE = list(CIFAR10)
@@ -198,6 +204,19 @@ def test_boxes_are_the_quartiles(tmp_path):
     assert axis.get_ylim()[0] > lowest - 0.1, "the axis starts at the ground, not at the whiskers"
 
 
+@pytest.mark.parametrize("across", [1, 2, 3, 4])
+def test_the_caption_of_the_separation_is_on_the_picture(across, tmp_path):
+    records = make_study(tmp_path, [Column("hard-softmax", t) for t in (0.07, 0.3, 0.7, 1.0)[:across]])
+    with style():
+        figure = draw_separation(records, tmp_path)
+        figure.draw_without_rendering()
+        (caption,) = [text for text in figure.texts if "nearest negatives" in text.get_text()]
+        left, bottom, right, top = caption.get_window_extent().extents
+    assert min(left, bottom) >= 0.0
+    assert right <= figure.bbox.width
+    assert top <= figure.bbox.height
+
+
 def test_embedding_shows_before_and_a_choice_of_columns(study):
     records, folder, *_ = study
     titles = [axis.get_title().split("\n")[0] for axis in draw_embedding(records, folder).axes]
@@ -307,6 +326,14 @@ def test_claims_without_their_columns_are_not_made():
     assert made == ["simple_is_worst"]
 
 
+def test_large_temperatures_are_asked_for_at_large_temperatures_only():
+    def hard_and_soft(temperature):
+        return {c: m for c, m in CIFAR10.items() if c.temperature == temperature}
+
+    assert finding.hard_is_better(hard_and_soft(0.3)) is None
+    assert finding.hard_is_better(hard_and_soft(0.7)).numbers == "84.2% against 82.7% at τ = 0.7"
+
+
 def test_verdicts(study):
     records, *_ = study
     assert {f.verdict for f in findings(records, 10**6)} == {"as there"}
@@ -397,6 +424,29 @@ def test_reading_of_the_relative_penalty(study):
         exact = (1.0 - np.exp(-0.2 / temperature)) / (1.0 - np.exp(-2.0 / temperature))
         said = re.search(rf"(\d+)% at τ = {temperature:g}\b", reading)
         assert abs(int(said[1]) / 100.0 - exact) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("table", "seeds", "said"),
+    [
+        ([Column("dcl", 0.1), Column("hcl", 0.5)], (0,), "Each point is a run. "),
+        ([Column("softmax", 0.3), Column("simple", None)], (0, 1), "Each point is a run. "),
+        (TABLE, (0,), "Each point is a run; lines join a family as τ grows. "),
+        (TABLE, (0, 1), "Each point is a run; lines join the means over the seeds of a family as τ grows. "),
+    ],
+)
+def test_reading_of_the_dilemma_speaks_of_lines_that_are_drawn(table, seeds, said, tmp_path):
+    records = make_study(tmp_path, table, seeds)
+    assert read_dilemma(records, tmp_path).startswith(said)
+    lines = draw_dilemma(records, tmp_path).axes[0].lines
+    assert any(len(line.get_xdata()) > 1 for line in lines) == ("lines" in said)
+
+
+def test_reading_of_the_curves_speaks_of_limits_that_are_drawn(study, tmp_path):
+    records, folder, *_ = study
+    assert "; a dashed line is the loss that" in read_uniformity_tolerance(records, folder)
+    alone = [record for record in records if record["loss"] == "softmax"]
+    assert "dashed" not in read_uniformity_tolerance(alone, folder)
 
 
 def test_reading_of_the_separation(tmp_path):

@@ -23,6 +23,9 @@ from refcl.experiment.paper import LOSSES
 T = TypeVar("T")
 
 TEMPERATURES = (0.07, 0.3, 0.7, 1.0)
+# What float32 can use: it rounds similarities to 6e-8, no longer little beside a smaller τ, and 1 + s/τ to as much,
+# no longer little beside s/τ at a larger one.
+USABLE = (1e-6, 1e6)
 HARDEST = 0.0819  # the paper's share of hard negatives on CIFAR-10
 LEARNING_RATES = {"adam": 2e-3, "sgd": 0.03}
 WEIGHT_DECAYS = {"adam": 0.0, "sgd": 5e-4}
@@ -108,16 +111,17 @@ def _add_study(study: argparse.ArgumentParser) -> None:
     what = study.add_argument_group("what is trained")
     what.add_argument("--data", type=Path, metavar="FILE", help="an .npz with X and y (default: the digits)")
     what.add_argument(
-        "--losses", nargs="+", action=_Distinct, choices=tuple(CATALOGUE), default=list(LOSSES), metavar="LOSS",
+        "--losses", nargs="+", action=Distinct, choices=tuple(CATALOGUE), default=list(LOSSES), metavar="LOSS",
         help=f"some of {' '.join(CATALOGUE)} (default: those of the paper, {' '.join(LOSSES)}); {_goes_with()}",
     )  # fmt: skip
     what.add_argument(
-        "--temperatures", nargs="+", action=_Distinct, type=_number(above=0.0), default=list(TEMPERATURES),
+        "--temperatures", nargs="+", action=Distinct, type=temperature, default=list(TEMPERATURES),
         metavar="T", help="of the losses that have one (default: .07 .3 .7 1)",
     )  # fmt: skip
     what.add_argument(
         "--hardest", type=_hardest, default=HARDEST, metavar="SHARE",
-        help="negatives that the hard losses keep: a share such as .0819 (default) or a count such as 100",
+        help="negatives that the hard losses keep: a share such as .0819 (default) or a count such as 100; 1 is a "
+        "count, one negative, and 1.0 a share, all of them",
     )  # fmt: skip
     what.add_argument(
         "--keys", choices=SOURCES, default="bank",
@@ -125,29 +129,29 @@ def _add_study(study: argparse.ArgumentParser) -> None:
         "encoder, or a momentum encoder and its queue",
     )  # fmt: skip
     what.add_argument(
-        "--seeds", nargs="+", action=_Distinct, type=_integer(0), default=[0], metavar="N",
+        "--seeds", nargs="+", action=Distinct, type=integer(0), default=[0], metavar="N",
         help="one run each (default: 0)",
     )  # fmt: skip
     how = study.add_argument_group("how")
-    how.add_argument("--epochs", type=_integer(1), default=100, metavar="N", help="(default: 100)")
-    how.add_argument("--batch", type=_integer(2), default=128, metavar="N", help="samples a step (default: 128)")
+    how.add_argument("--epochs", type=integer(1), default=100, metavar="N", help="(default: 100)")
+    how.add_argument("--batch", type=integer(2), default=128, metavar="N", help="samples a step (default: 128)")
     how.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="(default: adam)")
     how.add_argument(
-        "--learning-rate", type=_number(above=0.0), metavar="RATE",
+        "--learning-rate", type=number(above=0.0), metavar="RATE",
         help="at the start; it falls to a tenth after 80 %% and after 95 %% of the epochs "
         f"(default: {LEARNING_RATES['adam']:g} for adam, {LEARNING_RATES['sgd']:g} for sgd)",
     )  # fmt: skip
     how.add_argument(
-        "--weight-decay", type=_number(above=0.0, at_least=True), metavar="RATE",
+        "--weight-decay", type=number(above=0.0, at_least=True), metavar="RATE",
         help=f"(default: {WEIGHT_DECAYS['adam']:g} for adam, {WEIGHT_DECAYS['sgd']:g} for sgd)",
     )  # fmt: skip
     how.add_argument("--device", choices=DEVICES, default="cpu", help="gpu needs CuPy (default: cpu)")
     how.add_argument(
-        "--jobs", type=_integer(1), metavar="N",
+        "--jobs", type=integer(1), metavar="N",
         help="processes; the results do not depend on it (default: one for each core, one on a GPU)",
     )  # fmt: skip
     where = study.add_argument_group("what comes out")
-    where.add_argument("--out", type=Path, default=Path("study"), metavar="DIR", help="(default: study)")
+    where.add_argument("--out", type=folder, default=Path("study"), metavar="DIR", help="(default: study)")
     where.add_argument("--resume", action="store_true", help="go on with the study in DIR; finished runs stay")
     where.add_argument("--quiet", action="store_true", help="no progress bar")
     where.add_argument("--json", action="store_true", help="the records on standard output instead of the table")
@@ -164,28 +168,53 @@ def _goes_with() -> str:
     return "; ".join([*by_keys, f"on pictures only: {' '.join(pretext)}"])
 
 
-class _Distinct(argparse.Action):
+class Distinct(argparse.Action):
     """Store a list, once it is sure that nothing is in it twice: a run has a file of its own."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if len(set(values)) < len(values):
             raise argparse.ArgumentError(self, "expected no value twice")
+        if len({f"{value:g}" if isinstance(value, float) else value for value in values}) < len(values):
+            raise argparse.ArgumentError(self, "expected values that differ in the six digits that tables show")
         setattr(namespace, self.dest, values)
 
 
-def _integer(least: int) -> Callable[[str], int]:
-    def integer(word: str) -> int:
-        return _checked(word, int, lambda value: value >= least, f"an integer >= {least}")
+def folder(word: str) -> Path:
+    """Read the path of a folder; an empty one is refused, which would be the current folder."""
+    if not word.strip():
+        raise argparse.ArgumentTypeError(f"expected a folder, such as study, got {word!r}")
+    return Path(word)
 
-    return integer
+
+def temperature(word: str) -> float:
+    """Read a temperature that training in float32 can use."""
+    value = number(above=0.0)(word)
+    low, high = USABLE
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(
+            f"training is in float32: expected a temperature from {low:g} to {high:g}, got {word}"
+        )
+    return value
 
 
-def _number(*, above: float, at_least: bool = False) -> Callable[[str], float]:
-    def number(word: str) -> float:
+def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the reader of an integer in a range."""
+    expected = f"an integer >= {least}" if most is None else f"an integer from {least} to {most}"
+
+    def read(word: str) -> int:
+        return _checked(word, int, lambda value: value >= least and (most is None or value <= most), expected)
+
+    return read
+
+
+def number(*, above: float, at_least: bool = False) -> Callable[[str], float]:
+    """Return the reader of a finite number above a bound."""
+
+    def read(word: str) -> float:
         expected = f"a finite number {'>=' if at_least else '>'} {above:g}"
         return _checked(word, float, lambda v: math.isfinite(v) and (v > above or (at_least and v == above)), expected)
 
-    return number
+    return read
 
 
 def _hardest(word: str) -> float | int:

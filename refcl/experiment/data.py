@@ -82,8 +82,14 @@ def load(path: str | Path | None = None) -> Data:
             "Leave the class out or add samples."
         )
     image = x.shape[1:] if x.ndim > 2 else None
-    mean, deviation = _standardisation(x[training], image is not None)
-    standardised = ((x - mean) / deviation).reshape(x.shape[0], -1).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # told once, in words
+        mean, deviation = _standardisation(x[training], image is not None)
+        standardised = ((x - mean) / deviation).reshape(x.shape[0], -1).astype(np.float32)
+    if not (np.all(np.isfinite(deviation)) and np.all(np.isfinite(standardised))):
+        raise StudyError(
+            f"{name}: X reaches {np.max(np.abs(x)):.3g}, too far to be standardised in float32; "
+            "expected numbers of one scale: divide X by a number, or leave those samples out."
+        )
     return Data(
         source=None if path is None else Path(path),
         name=name,
@@ -140,7 +146,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
                 missing = [key for key in ("X", "y") if key not in file.files]
                 if missing:
                     raise StudyError(f"{path}: expected arrays X and y; there is no {' and no '.join(missing)}.")
-                return file["X"], file["y"]
+                x, y = file["X"], file["y"]
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; give --data the path of an .npz file.") from None
     except OSError as error:
@@ -149,6 +155,9 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         if "allow_pickle" in str(error):
             raise StudyError(f"{path}: holds pickled objects, which can run code; save X and y as numbers.") from None
         raise refusal from None
+    if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):  # numpy.load gives the bytes of anything else
+        raise refusal
+    return x, y
 
 
 def _checked_samples(x: NDArray[Any], name: str) -> NDArray[np.float64]:

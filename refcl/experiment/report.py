@@ -205,20 +205,27 @@ def read_uniformity_tolerance(records: Sequence[Record], folder: Path) -> str:
         ]
         if at:
             parts.append(f"{name} has {' and '.join(at)}")
-    return (
-        f"{_capital('; '.join(parts))}. The dotted line is the uniformity of points spread evenly over the sphere; "
-        "a dashed line is the loss that its family becomes as τ grows."
-    )
+    limits = any(record["loss"] in LIMITS.values() for record in records)
+    dashed = "; a dashed line is the loss that its family becomes as τ grows" if limits else ""
+    dotted = "The dotted line is the uniformity of points spread evenly over the sphere"
+    return f"{_capital('; '.join(parts))}. {dotted}{dashed}."
 
 
 def read_dilemma(records: Sequence[Record], folder: Path) -> str:
     """Say which run is the most accurate, and where it stands."""
     best = max(records, key=lambda r: r["few_label_accuracy"])
     worst = min(records, key=lambda r: r["few_label_accuracy"])
-    return (
-        f"Each point is a run; lines join a family as τ grows. With few labels {_stands(best)} is best and "
-        f"{_stands(worst)} worst."
-    )
+    return f"Each point is a run{_lines(records)}. With few labels {_stands(best)} is best and {_stands(worst)} worst."
+
+
+def _lines(records: Sequence[Record]) -> str:
+    """Say what the lines join, where there are any."""
+    joined = [[runs for c, runs in columns(records).items() if c.loss == family] for family in LIMITS]
+    drawn = [family for family in joined if len(family) > 1]
+    if not drawn:
+        return ""
+    several = any(len(runs) > 1 for family in drawn for runs in family)
+    return f"; lines join {'the means over the seeds of ' if several else ''}a family as τ grows"
 
 
 def read_accuracy(records: Sequence[Record], folder: Path) -> str:

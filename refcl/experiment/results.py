@@ -7,6 +7,8 @@ A study that was cut short holds its settings and the runs that it finished; not
 import io
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -17,6 +19,7 @@ import numpy as np
 from refcl.experiment.errors import StudyError
 
 SETTINGS, RESULTS, RUNS = "settings.json", "results.json", "runs"
+DRAWN = ("embedding", "embedding_before", "labels", "positive_similarity", "nearest")  # what figures are drawn from
 _UNFINISHED = ".part"  # ends the names of files that are being written
 
 
@@ -67,9 +70,22 @@ def load_run(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         The encoder's parameters and running statistics (``layer0_weight`` ...), ``embedding`` (N, D) of the held-out
         part, ``embedding_before`` (N, D) of the untrained encoder, ``labels`` (N,), ``positive_similarity`` (N,) and
         ``nearest`` (N, n): see `evaluate`.
+
+    Raises
+    ------
+    StudyError
+        Where the file is not what a study wrote, as where it was cut short.
     """
-    with np.load(run_path(folder, record), allow_pickle=False) as file:
-        return dict(file)
+    path = run_path(folder, record)
+    refusal = StudyError(f"{path} is not the file that a study wrote; delete it and go on with --resume.")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (TypeError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        raise refusal from None  # TypeError: an .npy is no file of arrays
+    if not all(isinstance(arrays.get(name), np.ndarray) for name in DRAWN):
+        raise refusal
+    return arrays
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -130,7 +146,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> l
     Raises
     ------
     StudyError
-        Where the folder holds a study and ``resume`` is false, or a study with other settings.
+        Where the folder holds a study and ``resume`` is false, a study with other settings, or a broken file.
     OSError
         Where the folder cannot be written.
     """
@@ -146,7 +162,10 @@ def open_folder(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> l
         write_json(folder / SETTINGS, settings)
         return []
     records = _read_json(folder / RESULTS) if (folder / RESULTS).exists() else []
-    return [record for record in records if run_path(folder, record).is_file()]
+    finished = [record for record in records if run_path(folder, record).is_file()]
+    for record in finished:
+        load_run(folder, record)  # says that a file is broken before hours of training, and not after
+    return finished
 
 
 def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:

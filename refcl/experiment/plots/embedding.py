@@ -39,7 +39,8 @@ def draw_separation(records: Sequence[Record], folder: Path) -> "Figure | None":
             _boxes(axis, [load_run(folder, run) for run in runs])
             axis.set_title(column.label, fontsize=9)
         axis_row[0].set_ylabel("similarity to the anchor")
-    figure.supxlabel("+ positive      1, 2, … nearest negatives", fontsize=9.5, color=INK)
+    gap = "      " if across > 2 else "\n"  # narrow figures have room for half of it a line
+    figure.supxlabel(f"+ positive{gap}1, 2, … nearest negatives", fontsize=9.5, color=INK)
     return figure
 
 
