@@ -56,6 +56,11 @@ def matrix(a, b):
 def nothing(a, b):
     return float("nan")
 
+def prints(a, b, temperature):
+    print("said by Python")
+    os.write(1, b"said below it\\n")
+    return refcl.nt_xent(a, b, temperature)
+
 def leaves(a, b):
     os._exit(0)
 
@@ -153,6 +158,14 @@ def test_who_ends_the_process_gets_no_verdict(
 def test_json(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "mine_for_refcl:wrong", "--loss", "nt_xent", "--json"]) == 1
     assert json.loads(capfd.readouterr().out)["verdict"] == "temperature-missing"
+
+
+def test_what_the_candidate_prints_is_not_in_the_report(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "mine_for_refcl:prints", "--loss", "nt_xent", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["ok"]
+    assert "said by Python" in err
+    assert "said below it" in err
 
 
 def test_what_hangs_is_cut_off_with_all_that_it_started(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -131,8 +131,10 @@ def _from_a_child(work: dict[str, Any], timeout: float) -> Answer:
     with tempfile.TemporaryDirectory() as folder:
         left = Path(folder, "answer.json")
         words = [sys.executable, "-m", "refcl.oracle.command", json.dumps(work), str(left)]
-        # A session of its own, so that whatever the candidate started goes with it.
-        child = subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL)
+        # A session of its own, so that whatever the candidate started goes with it. What it prints goes to standard
+        # error: standard output is the report's.
+        out = 2 if sys.stderr else subprocess.DEVNULL
+        child = subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out)
         try:
             status = child.wait(timeout)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
