@@ -145,6 +145,30 @@ def test_values_alone_are_judged_and_it_is_said() -> None:
     assert "gradients (none were returned)" in str(report)
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "not judged"), (9.0, "scaled-by-constant")])
+def test_gradients_on_all_batches_but_one_are_judged_and_not_called_correct(factor: float, verdict: str) -> None:
+    def forgetful(a: Any, b: Any) -> Any:
+        value, grads = refcl.nt_xent(a, b, 0.2)
+        return value if a.shape == (5, 12) else (value, tuple(factor * g for g in grads[:2]))
+
+    report = check(forgetful, "nt_xent", temperature=0.2)
+    assert report.verdict == verdict
+    assert "none were returned" not in str(report)
+    assert 'Gradients were returned on 7 of 8 batches, not on "ordinary".' in str(report)
+
+
+def test_gradients_that_come_once_and_not_again_are_said() -> None:
+    calls: list[int] = []
+
+    def moody(a: Any, b: Any) -> Any:
+        calls.append(1)
+        value, grads = refcl.nt_xent(a, b, 0.2)
+        return value if len(calls) == 1 else (value, grads[:2])
+
+    reason = check(moody, "nt_xent", temperature=0.2).reason
+    assert reason == "of two calls on the same input one returned gradients and one did not."
+
+
 @pytest.mark.slow
 def test_numeric_supplies_gradients() -> None:
     report = check(numeric(lambda a, b: refcl.nt_xent(a, b, 0.2)[0]), "nt_xent", temperature=0.2)

@@ -13,7 +13,7 @@ from refcl.oracle import command
 from refcl.oracle.command import load_candidate
 
 MINE = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 import numpy as np
 import refcl
 
@@ -55,6 +55,20 @@ def matrix(a, b):
 
 def nothing(a, b):
     return float("nan")
+
+def prints(a, b, temperature):
+    print("said by Python")
+    os.write(1, b"said below it\\n")
+    return refcl.nt_xent(a, b, temperature)
+
+def leaves(a, b):
+    os._exit(0)
+
+def leaves_as_wrong(a, b):
+    os._exit(1)
+
+def crashes(a, b):
+    os.kill(os.getpid(), signal.SIGSEGV)
 
 class Losses:
     @staticmethod
@@ -124,9 +138,34 @@ def test_not_judged(words: str, sentence: str, here: Path, capfd: pytest.Capture
         assert "refcl/oracle" not in err
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("leaves", "ended its process, with status 0, before anything could be judged."),
+        ("leaves_as_wrong", "ended its process, with status 1, before anything could be judged."),
+        ("crashes", "crashed: its process was ended by SIGSEGV before anything could be judged."),
+    ],
+)
+def test_who_ends_the_process_gets_no_verdict(
+    name: str, sentence: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", f"mine_for_refcl:{name}", "--loss", "nt_xent", "--temperature", "0.2"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == f"refcl check: mine_for_refcl:{name} {sentence}\n"
+
+
 def test_json(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "mine_for_refcl:wrong", "--loss", "nt_xent", "--json"]) == 1
     assert json.loads(capfd.readouterr().out)["verdict"] == "temperature-missing"
+
+
+def test_what_the_candidate_prints_is_not_in_the_report(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "mine_for_refcl:prints", "--loss", "nt_xent", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["ok"]
+    assert "said by Python" in err
+    assert "said below it" in err
 
 
 def test_what_hangs_is_cut_off_with_all_that_it_started(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

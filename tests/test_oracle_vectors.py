@@ -162,6 +162,32 @@ def test_gradients_may_be_left_out(tmp_path: Path) -> None:
     assert all(report.ok and not report.gradient_judged for report in reports)
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "not judged"), (9.0, "scaled-by-constant")])
+def test_gradients_of_some_tests_only_are_judged_and_not_called_correct(
+    factor: float, verdict: str, tmp_path: Path
+) -> None:
+    def change(answer: dict[str, Any]) -> dict[str, Any]:
+        if answer["tcId"] == 1:
+            return answer | {"gradients": {}}
+        grown = (factor * np.array(answer["gradients"]["s"])).tolist()
+        return answer | {"gradients": {"s": grown}}
+
+    (report,) = verify(filled(tmp_path, change, lambda group: group is VECTORS["testGroups"][0]))
+    assert report.verdict == verdict
+    assert not report.gradient_judged
+    assert "none were returned" not in str(report)
+    assert 'Gradients were returned on 11 of 12 batches, not on "ordinary (test 1)".' in str(report)
+
+
+def test_gradients_of_some_arrays_only_are_refused(tmp_path: Path) -> None:
+    def change(answer: dict[str, Any]) -> dict[str, Any]:
+        return answer | {"gradients": {"query": answer["gradients"]["query"]}}
+
+    reports = verify(filled(tmp_path, change, lambda group: group["loss"] == "info_nce"))
+    assert {report.verdict for report in reports} == {"not judged"}
+    assert all("the gradient of key is missing; give those of all arrays, or of none." in r.reason for r in reports)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -186,6 +212,7 @@ def test_a_file_that_is_no_answer_is_refused(text: str, sentence: str, tmp_path:
     [
         ({"tcId": 1, "value": [1.0, 2.0]}, "tcId 1: value has shape (2,); expected ()."),
         ({"tcId": 1, "value": "one"}, "tcId 1: value is not made of numbers."),
+        ({"tcId": 1, "value": 10**400}, "tcId 1: value is not made of numbers that fit into float64."),
         ({"tcId": 1, "value": 1.0, "gradients": {"x": 1.0}}, "tcId 1: there is no gradient of 'x'."),
         ({"tcId": 1, "value": None}, "it returned NaN or infinity on probe"),
         ({"tcId": 1, "value": "NaN"}, "it returned NaN or infinity on probe"),

@@ -170,17 +170,38 @@ def judge(
         question.loss,
         settings or {},
         gradient_judged=all(r.outcome.grads is not None for r in decisive),
+        gradient_count=sum(r.outcome.grads is not None for r in decisive),
         scalar_judged=all(r.outcome.dscalar is not None for r in decisive) and question.scalar is not None,
         scalar_name=question.scalar,
         more_judged=question.more if all(_more(r) == (len(question.more),) * 2 for r in decisive) else (),
         more_names=question.more,
         probes=judged,
     )
+    partly = _partly(question, decisive)
     if all(j.passed for j in judged if not j.corner):
+        if partly:
+            report.verdict, report.reason = "not judged", f"{partly} What came is right; return them on all batches."
+            return report
         report.indistinguishable = indistinguishable(question, decisive)
         return report
     _explain(report, diagnose(question, decisive, call))
+    report.notes += [partly] if partly else []
     return report
+
+
+def _partly(question: Question, decisive: list[Result]) -> str:
+    """Say on how many batches gradients came, where it is neither all nor none."""
+    asked = [r for r in decisive if r.probe.scalar is not None and r.right.dscalar is not None]
+    came = (
+        ("Gradients", [(r, r.outcome.grads is not None) for r in decisive]),
+        (f"Gradients of the {question.scalar}", [(r, r.outcome.dscalar is not None) for r in asked]),
+    )
+    for what, there in came:
+        without = [r.probe.name for r, came_here in there if not came_here]
+        if 0 < len(without) < len(there):
+            count = f"{len(there) - len(without)} of {len(there)}"
+            return f'{what} were returned on {count} batches, not on "{without[0]}".'
+    return ""
 
 
 def _more(r: Result) -> tuple[int, int]:
@@ -217,6 +238,8 @@ def _run(candidate: Candidate, question: Question, tried: list[Probe]) -> list[R
 
 def _same_twice(candidate: Candidate, first: Result) -> None:
     again = candidate(first.probe)
+    if (first.outcome.grads is None) != (again.grads is None):
+        raise CannotJudge("of two calls on the same input one returned gradients and one did not.")
     pairs = [(first.outcome.value, again.value), *zip(first.outcome.grads or (), again.grads or (), strict=True)]
     for was, now in pairs:
         difference = np.max(np.abs(was - now)) if np.all(np.isfinite(was)) and np.all(np.isfinite(now)) else 0.0

@@ -13,8 +13,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 CORRECT, WRONG, NOT_JUDGED = 0, 1, 2
 FRAMEWORKS = ("numpy", "torch", "jax", "numeric")
@@ -106,17 +107,49 @@ def check_command(arguments: argparse.Namespace) -> int:
         "json": arguments.json,
         "settings": given,
     }
-    # A session of its own, so that whatever the candidate started goes with it.
-    words = [sys.executable, "-m", "refcl.oracle.command", json.dumps(work)]
-    child = subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL)
     try:
-        return child.wait(arguments.timeout)
+        answer = _from_a_child(work, arguments.timeout)
     except subprocess.TimeoutExpired:
-        _cut_off(child)
         return _fail("check", f"{arguments.candidate} took longer than {arguments.timeout:g} s and was cut off.")
-    except KeyboardInterrupt:
-        _cut_off(child)
-        raise
+    if answer.report:
+        print(answer.report)
+    if answer.reason:
+        return _fail("check", answer.reason)
+    return answer.status
+
+
+class Answer(NamedTuple):
+    """What a check comes to."""
+
+    status: int
+    report: str = ""  # for standard output
+    reason: str = ""  # why nothing could be judged, for standard error
+
+
+def _from_a_child(work: dict[str, Any], timeout: float) -> Answer:
+    """Return the answer that a process of its own leaves in a file; its exit status may be the candidate's doing."""
+    with tempfile.TemporaryDirectory() as folder:
+        left = Path(folder, "answer.json")
+        words = [sys.executable, "-m", "refcl.oracle.command", json.dumps(work), str(left)]
+        # A session of its own, so that whatever the candidate started goes with it. What it prints goes to standard
+        # error: standard output is the report's.
+        out = 2 if sys.stderr else subprocess.DEVNULL
+        child = subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out)
+        try:
+            status = child.wait(timeout)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            _cut_off(child)
+            raise
+        if left.exists():
+            return Answer(*json.loads(left.read_text(encoding="utf-8")))
+    return Answer(NOT_JUDGED, reason=f"{work['candidate']} {_how_it_ended(status)} before anything could be judged.")
+
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"ended its process, with status {status},"
+    known = {int(s): s.name for s in signal.Signals}
+    return f"crashed: its process was ended by {known.get(-status, f'signal {-status}')}"
 
 
 def _cut_off(child: "subprocess.Popen[bytes]") -> None:
@@ -127,8 +160,8 @@ def _cut_off(child: "subprocess.Popen[bytes]") -> None:
     child.wait()
 
 
-def check_here(work: dict[str, Any]) -> int:
-    """Check a candidate in this process and print the report.
+def check_here(work: dict[str, Any]) -> Answer:
+    """Check a candidate in this process.
 
     Parameters
     ----------
@@ -137,8 +170,8 @@ def check_here(work: dict[str, Any]) -> int:
 
     Returns
     -------
-    status : int
-        0 correct, 1 wrong, 2 could not be judged.
+    answer : Answer
+        The exit status, and what is to be printed.
     """
     from refcl.oracle.check import check
 
@@ -149,20 +182,27 @@ def check_here(work: dict[str, Any]) -> int:
     try:
         candidate = _adapted(load_candidate(work["candidate"]), work["framework"])
     except CandidateError as error:
-        return _fail("check", str(error))
+        return Answer(NOT_JUDGED, reason=str(error))
     except ImportError as error:
-        return _fail("check", f"--framework {work['framework']}: {error}.")
+        return Answer(NOT_JUDGED, reason=f"--framework {work['framework']}: {error}.")
     try:
         report = check(candidate, work["loss"], **settings)
     except (TypeError, ValueError, RuntimeError) as error:
-        return _fail("check", str(error).removeprefix("check: "))
+        return Answer(NOT_JUDGED, reason=str(error).removeprefix("check: "))
+    status = (CORRECT if report.ok else WRONG) if report.judged else NOT_JUDGED
     if work["json"]:
-        print(report.to_json())
-    elif report.judged:
-        print(report)
-    else:
-        return _fail("check", report.reason + (f"\n\n{report.trace}" if report.trace else ""))
-    return (CORRECT if report.ok else WRONG) if report.judged else NOT_JUDGED
+        return Answer(status, report.to_json())
+    if report.judged:
+        return Answer(status, str(report))
+    return Answer(status, reason=report.reason + (f"\n\n{report.trace}" if report.trace else ""))
+
+
+def _leave_answer(work: str, file: str) -> None:
+    """Check a candidate and leave the answer in a file, whole or not at all."""
+    answer = check_here(json.loads(work))
+    begun = Path(file + ".part")
+    begun.write_text(json.dumps(answer), encoding="utf-8")
+    begun.replace(file)
 
 
 class CandidateError(Exception):
@@ -292,4 +332,4 @@ def _number_or_name(text: str) -> float | str:
 
 
 if __name__ == "__main__":
-    sys.exit(check_here(json.loads(sys.argv[1])))
+    _leave_answer(*sys.argv[1:])

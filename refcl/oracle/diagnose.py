@@ -164,7 +164,8 @@ def _at(question: Question, r: Result) -> str:
 
 def _explain(question: Question, results: list[Result]) -> list[Finding]:
     """Try the explanations in order of how much they assume; stop at the first layer that fits."""
-    results = sorted(results, key=lambda r: r.outcome.eps)  # the sharpest first: it turns most of them away
+    # Those with gradients first, the sharpest of them before the others: they turn most explanations away.
+    results = sorted(results, key=lambda r: (r.outcome.grads is None, r.outcome.eps))
     if all(agrees(r.right._replace(dmore=()), r.outcome) for r in results):
         return []  # the gradient of a further scalar alone is wrong, which has no name
     right = fit(question, results, lambda k: results[k].right)

@@ -51,9 +51,10 @@ class Invariant(NamedTuple):
 
 def invariants(question: Question, results: list[Result], call: Call | None) -> list[Invariant]:
     """Return which laws the answers obey, on the first probe that was answered in finite numbers."""
-    result = next((r for r in results if r.outcome.finite and not r.probe.stress), None)
-    if result is None:
+    plain = [r for r in results if r.outcome.finite and not r.probe.stress]
+    if not plain:
         return []
+    result = next((r for r in plain if r.outcome.grads is not None), plain[0])
     found = [*_laws_of_the_gradient(question, result)]
     if call is not None:
         with contextlib.suppress(CannotJudge):

@@ -45,7 +45,8 @@ class Report:
         True where value and gradients are right on every decisive probe.
     verdict : str
         "correct"; the name of a mistake ("a + b" where two were made at once, "a or b" where both explain everything);
-        "unknown" where it is wrong in a way that has no name; "not judged" where nothing could be compared.
+        "unknown" where it is wrong in a way that has no name; "not judged" where nothing could be compared,
+        or where what came is right and gradients came on some batches only.
     findings : list of Finding
         Each explains everything that was compared.
     probes : list of Judged
@@ -56,6 +57,7 @@ class Report:
     loss: str
     settings: dict[str, Any]
     gradient_judged: bool = False
+    gradient_count: int = 0  # on how many decisive batches gradients were returned
     scalar_judged: bool = False
     scalar_name: str | None = None
     more_names: tuple[str, ...] = ()  # further scalars with a gradient, such as a bias
@@ -148,7 +150,7 @@ class Report:
         what = ["value", *(["gradients"] if self.gradient_judged else [])]
         if self.scalar_judged:
             what.append(f"gradient of the {self.scalar_name}")
-        missing = [] if self.gradient_judged else ["gradients (none were returned)"]
+        missing = [] if self.gradient_judged else [f"gradients ({self._gradients_returned()})"]
         if self.scalar_name and not self.scalar_judged:
             missing.append(f"gradient of the {self.scalar_name}")
         what += [f"gradient of the {name}" for name in self.more_judged]
@@ -158,6 +160,12 @@ class Report:
         if scalars:
             said += f", {self.scalar_name} {', '.join(f'{s:.4g}' for s in scalars)}"
         return said + (f"; not judged: {', '.join(missing)}" if missing else "")
+
+    def _gradients_returned(self) -> str:
+        if not self.gradient_count:
+            return "none were returned"
+        decisive = sum(not p.corner for p in self.probes)
+        return f"but on {self.gradient_count} of {decisive} batches, where they were returned"
 
     def _worst(self, failed: list[Judged]) -> list[str]:
         # The plainest failing probe shows most: extremes hide what everything else says.

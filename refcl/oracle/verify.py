@@ -28,7 +28,7 @@ def verify(path: str | Path) -> list[Report]:
     ----------
     path : str or Path
         Test vectors with ``answers``: ``[{"tcId": 1, "value": ..., "gradients": {...}}, ...]``. ``gradients`` may be
-        left out, or some of its entries. ``"precision": "float32"`` at the top says that single precision computed
+        left out, or the scalars' in it. ``"precision": "float32"`` at the top says that single precision computed
         them.
 
     Returns
@@ -120,7 +120,10 @@ def _outcome(question: Question, test: dict[str, Any], answer: dict[str, Any], p
     if unknown:
         raise CannotJudge(f"{where}: there is no gradient of {sorted(unknown)[0]!r}.")
     grads = None
-    if all(name in given for name in question.inputs):
+    absent = [name for name in question.inputs if name not in given]
+    if absent and len(absent) < len(question.inputs):
+        raise CannotJudge(f"{where}: the gradient of {absent[0]} is missing; give those of all arrays, or of none.")
+    if not absent:
         grads = tuple(
             _numbers(given[name], np.shape(test["gradients"][name]), f"{where}: the gradient of {name}")
             for name in question.inputs
@@ -135,6 +138,8 @@ def _numbers(x: Any, shape: tuple[int, ...], what: str) -> Any:
     """Return an array of a shape; null and "NaN" are what a program writes that has no number."""
     try:
         array = np.array(_without_null(x), dtype=np.float64)
+    except OverflowError:
+        raise CannotJudge(f"{what} is not made of numbers that fit into float64.") from None
     except (TypeError, ValueError):
         raise CannotJudge(f"{what} is not made of numbers.") from None
     if array.shape != shape:
