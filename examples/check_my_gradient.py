@@ -1,10 +1,17 @@
-"""Check my gradient: somebody's own InfoNCE and its gradient, held against differences and against refcl.
+"""Check my gradient
+=================
+
+Somebody's own InfoNCE and its gradient, held against differences and against refcl.
 
 Two questions, and both are needed. Does the gradient belong to the value? Fourth-order central differences of the value
 tell. Is the value the loss that was meant? Differences cannot know: a wrong loss with its own right gradient passes.
 
+From a shell::
+
     python examples/check_my_gradient.py
 """
+
+# sphinx_gallery_thumbnail_path = 'gallery_pictures/check_my_gradient.png'
 
 import argparse
 
@@ -75,7 +82,7 @@ def distance(found, expected):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     # Not 1, not square, rows of unequal length: many slips are invisible otherwise.
     parser.add_argument("--temperature", type=float, default=0.2)
     parser.add_argument("--anchors", type=int, default=5)
@@ -88,6 +95,7 @@ def main(argv=None):
     key = rng.standard_normal((options.candidates, options.dimension))
     inputs = (query, key, options.temperature)
     reference, grads = refcl.info_nce(*inputs)
+    grads = grads[: len(inputs)]  # the rest is of what was not passed
     step = min(3e-4, 3e-3 * options.temperature)
 
     print(f"{'my InfoNCE':<36}{'value off by':>14}{'gradient off by, against':>30}")

@@ -1,10 +1,15 @@
-"""The same code on the CPU and on a GPU.
+"""The same code on the CPU and on a GPU
+=====================================
 
 The function below never says which library it runs on: it takes arrays and gives back arrays of the same kind. It runs
 on NumPy, on CuPy where a GPU answers, and on array-api-strict where that is installed, and the results are compared.
 
+From a shell::
+
     python examples/cpu_and_gpu.py
 """
+
+# sphinx_gallery_thumbnail_path = 'gallery_pictures/cpu_and_gpu.png'
 
 import argparse
 import importlib
@@ -12,7 +17,7 @@ import importlib
 import numpy as np
 
 import refcl
-from refcl.backend import namespace, to_host
+from refcl.core.arrays import namespace, to_host
 
 
 def step(query, key):
@@ -40,7 +45,7 @@ def libraries():
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--anchors", type=int, default=1024)
     parser.add_argument("--dimension", type=int, default=128)
     options = parser.parse_args(argv)

@@ -1,22 +1,27 @@
-"""One gradient step by hand.
+"""One gradient step by hand
+=========================
 
 Walks through the rooms of `refcl.info_nce` one at a time, forward and back, shows that the pair returns the same loss
 and the same gradient, and takes one step against it: the loss falls by about what the gradient promises.
 
+From a shell::
+
     python examples/gradient_step.py
 """
+
+# sphinx_gallery_thumbnail_path = 'gallery_pictures/gradient_step.png'
 
 import argparse
 
 import numpy as np
 
 import refcl
-from refcl.pairing import pairing
-from refcl.penalty import softplus
-from refcl.pooling import soft_maximum
-from refcl.reduce import reduce
-from refcl.similarity import inner_product
-from refcl.sphere import l2_normalize
+from refcl.walk.pairing import pairing
+from refcl.walk.penalty import softplus
+from refcl.walk.pooling.soft_maximum import soft_maximum
+from refcl.walk.reduce import reduce
+from refcl.walk.similarity import inner_product
+from refcl.walk.sphere import l2_normalize
 
 
 def walk_by_hand(query, key, temperature):
@@ -47,7 +52,7 @@ def walk_by_hand(query, key, temperature):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--anchors", type=int, default=6)
     parser.add_argument("--dimension", type=int, default=4)
     parser.add_argument("--temperature", type=float, default=0.2)

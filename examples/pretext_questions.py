@@ -1,6 +1,11 @@
-"""Pretext questions: what each pretext task shows the encoder, and what it asks, on some of the digits.
+"""Pretext questions
+=================
+
+What each pretext task shows the encoder, and what it asks, on some of the digits.
 
 One row a digit. The pictures are drawn as the encoder gets them, shifted and noisy; below stands the right answer.
+
+From a shell::
 
     python examples/pretext_questions.py
     python examples/pretext_questions.py --seed 3 --save questions.png
@@ -54,7 +59,7 @@ def draw(figure, columns, blank):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--digits", type=int, default=3, metavar="N", help="how many of them (default: 3)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the questions (default: 0)")
     parser.add_argument("--save", metavar="FILE", help="write the picture instead of opening a window")

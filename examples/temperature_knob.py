@@ -1,6 +1,11 @@
-"""The temperature knob: how an anchor shares its push among its negatives as τ moves.
+"""The temperature knob
+====================
+
+How an anchor shares its push among its negatives as τ moves.
 
 Opens a window with a slider for τ. With `--save FILE.png` nothing is opened and the picture is written.
+
+From a shell::
 
     python examples/temperature_knob.py
     python examples/temperature_knob.py --temperature 0.07 --save knob.png
@@ -62,7 +67,7 @@ def add_slider(figure, knob, temperature):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--temperature", type=float, default=0.2)
     parser.add_argument("--negatives", type=int, default=81)
     parser.add_argument("--save", metavar="FILE.png", help="write the picture and open no window")

@@ -1,11 +1,18 @@
-"""Train and probe in thirty lines: an encoder learns the digits without labels.
+"""Train and probe in thirty lines
+===============================
+
+An encoder learns the digits without labels.
 
 Two views of each image go through one encoder, InfoNCE pulls them together, Adam follows its gradient. Before and
 after, five labels a class and the nearest neighbour tell how much of the classes the embedding holds.
 
+From a shell::
+
     python examples/train_and_probe.py
     python examples/train_and_probe.py --epochs 100 --temperature 1
 """
+
+# sphinx_gallery_thumbnail_path = 'gallery_pictures/train_and_probe.png'
 
 import argparse
 
@@ -13,13 +20,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from refcl import info_nce
-from refcl.encoder import he_init, initial_running, mlp, updated_running
 from refcl.experiment.data import load
 from refcl.experiment.optim import adam, start_adam
 from refcl.experiment.probe import few_label_accuracy, linear_accuracy
 from refcl.experiment.views import view
 from refcl.metrics import uniformity
-from refcl.sphere import l2_normalize
+from refcl.walk.encoder import he_init, initial_running, mlp, updated_running
+from refcl.walk.sphere import l2_normalize
 
 
 def embed(x, params, running):
@@ -38,7 +45,7 @@ def report(name, digits, params, running):
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # products this small are done before a second thread wakes
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--temperature", type=float, default=0.2)
     parser.add_argument("--batch", type=int, default=128)

@@ -1,6 +1,6 @@
 """Contrastive losses with hand-derived gradients: a reference in NumPy, on the CPU or on a GPU through CuPy.
 
-Every contrastive loss of one anchor is a penalty on a gap: how far the pooled negatives come up to the positive.
+Every contrastive loss of one anchor is a penalty on a gap, the similarity of its pooled negatives less its positive's.
 Read the rooms in the order in which data walks through them:
 
     x -encoder-> h -sphere-> z -similarity-> s -pairing-> (s+, s-) -pooling-> gap -penalty-> loss_i -reduce-> L
@@ -10,30 +10,15 @@ Read the rooms in the order in which data walks through them:
 >>> rng = np.random.default_rng(0)
 >>> query, key = rng.standard_normal((2, 4, 8))
 >>> loss, grads = refcl.info_nce(query, key, 0.1)
->>> grads._fields
+>>> grads._fields[:3]
 ('dquery', 'dkey', 'dtemperature')
 """
 
-from refcl.interrupt import guard_imports
-
-guard_imports()  # before NumPy is imported, which is when an impatient Ctrl-C comes
-
-from refcl import (  # noqa: E402
-    encoder,
-    hardness,
-    losses,
-    metrics,
-    pairing,
-    penalty,
-    pooling,
-    positives,
-    reduce,
-    reweighting,
-    similarity,
-    sphere,
-)
-from refcl.losses import (  # noqa: E402
+from refcl import hardness, losses, metrics, walk
+from refcl.core.pair import Pair
+from refcl.losses import (
     align_uniform,
+    chunked,
     clip,
     cmc,
     cpc,
@@ -54,6 +39,7 @@ from refcl.losses import (  # noqa: E402
     macl,
     moco,
     model_aware_contrastive,
+    multi_positive,
     mutual_information_bound,
     nce,
     nce_log_normalizer,
@@ -69,24 +55,16 @@ from refcl.losses import (  # noqa: E402
     sup_con,
     supervised_contrastive,
     triplet,
+    triplet_margin,
     weighted_decoupled_contrastive,
 )
-from refcl.pair import Pair  # noqa: E402
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Pair",
-    # the rooms, in the order of the walk
-    "encoder",
-    "sphere",
-    "similarity",
-    "pairing",
-    "pooling",
-    "positives",
-    "reweighting",
-    "penalty",
-    "reduce",
+    # the rooms, and the losses as walks through them
+    "walk",
     "losses",
     # the losses of similarities
     "softmax_contrastive",
@@ -109,6 +87,7 @@ __all__ = [
     "hard_simple_loss",
     "nt_xent",
     "clip",
+    "chunked",
     # the systems that the paper builds on, and what grew from it
     "inst_disc",
     "nce",
@@ -119,8 +98,10 @@ __all__ = [
     "mutual_information_bound",
     "sig_lip",
     "semi_hard_triplet",
+    "triplet_margin",
     "pair_contrastive",
     "sup_con",
+    "multi_positive",
     "dcl",
     "dclw",
     "debiased",

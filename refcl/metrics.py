@@ -2,16 +2,29 @@
 
 In:  embeddings ``z`` (N, D), with labels or a second view, or similarities ``s`` (N, M).
 Out: alignment and uniformity with their gradients; tolerance; local separation.
+What looks at all pairs of rows goes through them a strip at a time, in memory O(N D).
 """
 
 import math
-from typing import NamedTuple
+import numbers
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from refcl import validate
-from refcl.backend import Array, arange, constant, namespace
-from refcl.pair import Pair
-from refcl.pairing import check_roles, pairing_forward
-from refcl.similarity import inner_product_forward
+from refcl.core.agreement import Call
+from refcl.core.arguments import flag, number
+from refcl.core.arrays import AnyArray, Array, arange, constant, namespace, ones
+from refcl.core.pair import checked, pair
+from refcl.walk.differences import weighted_differences
+from refcl.walk.pairing import pairing_forward
+from refcl.walk.similarity import inner_product_forward
+
+STRIP_ENTRIES = 1 << 20  # of a strip of pairs; there are several arrays of its size at a time
+
+
+def _strips(rows: int, columns: int) -> list[slice]:
+    """Cut the rows of a matrix into as few strips of about the same size as have STRIP_ENTRIES each."""
+    step = -(-rows // -(-rows * columns // STRIP_ENTRIES))
+    return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
 class AlignmentCache(NamedTuple):
@@ -21,6 +34,32 @@ class AlignmentCache(NamedTuple):
 
 
 def alignment_forward(a: Array, b: Array, *, alpha: float = 2.0) -> tuple[Array, AlignmentCache]:
+    """Return the mean distance between positives, to a power."""
+    xp = namespace(a)
+    difference = a - b  # (N, D)
+    distance = xp.sqrt(xp.sum(difference**2, axis=1, keepdims=True))  # (N, 1)
+    return xp.asarray(xp.mean(distance**alpha)), AlignmentCache(difference, distance, alpha)
+
+
+def alignment_backward(dvalue: Array, cache: AlignmentCache) -> tuple[Array, Array]:
+    """Return da = dvalue α ‖a − b‖^(α − 2) (a − b)/N and db = −da."""
+    difference, distance, alpha = cache
+    xp = namespace(dvalue)
+    coincide = distance == 0  # (N, 1)
+    power = xp.where(coincide, 0.0, xp.where(coincide, 1.0, distance) ** (alpha - 2))  # (N, 1)
+    da = (dvalue * (alpha / difference.shape[0])) * power * difference
+    return da, -da
+
+
+class AlignmentGrads(NamedTuple):
+    da: Array  # (N, D)
+    db: Array  # (N, D)
+
+
+@pair()
+def alignment(
+    a: AnyArray, b: AnyArray, *, alpha: float = 2.0, upstream: AnyArray | None = None
+) -> tuple[Array, AlignmentGrads]:
     r"""Return the mean distance between positives, to a power.
 
     Parameters
@@ -29,18 +68,15 @@ def alignment_forward(a: Array, b: Array, *, alpha: float = 2.0) -> tuple[Array,
         Two views of the same samples, row by row, as they are: normalize them first.
     alpha : float
         Exponent, > 0.
+    upstream : () array, optional
+        What the value is worth in the gradients, by default 1.
 
     Returns
     -------
     value : () array
         :math:`\frac1N\sum_i \lVert a_i - b_i\rVert^\alpha`; for unit rows and α = 2 it is 2 − 2 s⁺, in [0, 4].
-    cache : AlignmentCache
-        What the backward reads; the pair returns the gradients da (N, D) and db (N, D) instead.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an array is of another kind or shape, or α is not positive.
+    grads : AlignmentGrads
+        da (N, D) and db (N, D).
 
     Notes
     -----
@@ -58,31 +94,59 @@ def alignment_forward(a: Array, b: Array, *, alpha: float = 2.0) -> tuple[Array,
     >>> value, grads.da
     (array(2.), array([[ 2., -2.]]))
     """
-    xp = validate.floats("alignment", a=(a, "N D"), b=(b, "N D"))
-    alpha = validate.setting("alignment", "alpha", alpha, above=0.0)
-    difference = a - b  # (N, D)
-    distance = xp.sqrt(xp.sum(difference**2, axis=1, keepdims=True))  # (N, 1)
-    return xp.asarray(xp.mean(distance**alpha)), AlignmentCache(difference, distance, alpha)
-
-
-def alignment_backward(dvalue: Array, cache: AlignmentCache) -> tuple[Array, Array]:
-    """Return da = dvalue α ‖a − b‖^(α − 2) (a − b)/N and db = −da."""
-    difference, distance, alpha = cache
-    xp = validate.floats("alignment", dvalue=(dvalue, ""), difference=(difference, "N D"))
-    zero, one = constant(0.0, like=distance), constant(1.0, like=distance)
-    apart = xp.where(distance > 0, distance, one)  # (N, 1)
-    power = xp.where(distance > 0, apart ** (alpha - 2), zero)  # (N, 1)
-    da = (dvalue * (alpha / difference.shape[0])) * power * difference
-    return da, -da
 
 
 class UniformityCache(NamedTuple):
     z: Array  # (N, D)
-    weight: Array  # (N, N) share of each ordered pair in the sum; 0 on the diagonal, all together 1
+    top: Array  # () the greatest exponent
+    total: Array  # () the sum of exp(x − top) over ordered pairs
     t: float
 
 
 def uniformity_forward(z: Array, *, t: float = 2.0) -> tuple[Array, UniformityCache]:
+    """Return the log of the mean Gaussian potential over pairs."""
+    xp = namespace(z)
+    n = z.shape[0]
+    centred, squares = _centred(z)
+    tops, totals, shortfalls = [], [], []  # of each strip: max x, Σ exp(x − max x), Σ (exp(x) − 1)
+    for rows in _strips(n, n):
+        x, pairs = _exponents(centred, squares, rows, t=t)
+        tops.append(xp.max(x))
+        totals.append(xp.sum(xp.exp(x - tops[-1])))
+        shortfalls.append(xp.sum(xp.expm1(xp.where(pairs, x, 0.0))))
+    strip_tops = xp.stack(tops)  # (strips,)
+    top = xp.asarray(xp.max(strip_tops))  # ()
+    total = xp.asarray(xp.sum(xp.stack(totals) * xp.exp(strip_tops - top)))  # () at least 2
+    count = n * (n - 1)  # every unordered pair twice, which leaves the mean as it is
+    less = xp.sum(xp.stack(shortfalls)) / count  # () mean of exp(x), less 1
+    near = less > -0.5  # else 1 + less has lost digits that the sum of exponentials still has
+    value = xp.where(near, xp.log1p(xp.where(near, less, 0.0)), top + xp.log(total / count))
+    return xp.asarray(value), UniformityCache(z, top, total, t)
+
+
+def uniformity_backward(dvalue: Array, cache: UniformityCache) -> Array:
+    """Return dz_p = −4t dvalue Σ_q w_pq (z_p − z_q): each row is pushed from each other by their share of the sum.
+
+    The exponent −t‖z_p − z_q‖² has gradient −2t (z_p − z_q) at z_p, and stands in the sum twice, as (p, q) and (q, p).
+    """
+    return (-4 * cache.t * dvalue) * weighted_differences(_shares(cache), cache.z)
+
+
+class UniformityGrads(NamedTuple):
+    dz: Array  # (N, D)
+
+
+def _two_rows(call: Call, arguments: dict[str, Any]) -> None:
+    """Refuse a single row."""
+    if call.sizes["N"] < 2:
+        raise ValueError(
+            f"{call.name}: one row makes no pair; expected z with at least 2 rows, "
+            f"got shape {tuple(arguments['z'].shape)}."
+        )
+
+
+@pair(also=_two_rows)
+def uniformity(z: AnyArray, *, t: float = 2.0, upstream: AnyArray | None = None) -> tuple[Array, UniformityGrads]:
     r"""Return the log of the mean Gaussian potential over pairs: how evenly rows fill the sphere.
 
     Parameters
@@ -91,24 +155,27 @@ def uniformity_forward(z: Array, *, t: float = 2.0) -> tuple[Array, UniformityCa
         Embeddings as they are: normalize them first. N >= 2.
     t : float
         Inverse width of the Gaussian, > 0.
+    upstream : optional
+        As in `alignment`.
 
     Returns
     -------
     value : () array
         :math:`\log \frac{2}{N(N-1)} \sum_{i<j} e^{-t\lVert z_i - z_j\rVert^2}`, <= 0; 0 where all rows coincide. The
         paper plots its negative. Compare with `uniform_law_uniformity`.
-    cache : UniformityCache
-        What the backward reads; the pair returns the gradient dz (N, D) instead.
+    grads : UniformityGrads
+        dz (N, D).
 
     Raises
     ------
-    TypeError, ValueError
-        Where ``z`` is no floating-point matrix or has one row only, or t is not positive.
+    ValueError
+        Where ``z`` has one row only: it makes no pair.
 
     Notes
     -----
     Distances do not see a common shift: the mean row is taken out first, so that embeddings that have nearly collapsed
-    lose no digits; likewise the logarithm is taken of 1 plus the mean of exp(x) − 1 where that is near 1.
+    lose no digits; likewise the logarithm is taken of 1 plus the mean of exp(x) − 1 where that is near 1. The matrix of
+    distances is gone through a strip of rows at a time, once for the value and once for the gradient.
 
     References
     ----------
@@ -123,73 +190,33 @@ def uniformity_forward(z: Array, *, t: float = 2.0) -> tuple[Array, UniformityCa
     (array(-8.), array([[-8., -0.],
            [ 8., -0.]]))
     """
-    xp = validate.floats("uniformity", z=(z, "N D"))
-    t = validate.setting("uniformity", "t", t, above=0.0)
-    n = z.shape[0]
-    if n < 2:
-        raise ValueError(
-            f"uniformity: one row makes no pair; expected z with at least 2 rows, got shape {tuple(z.shape)}."
-        )
-    zero, nothing = constant(0.0, like=z), constant(-xp.inf, like=z)
-    row = arange(n, like=z)
-    pairs = row[:, None] != row[None, :]  # (N, N) every unordered pair twice, which leaves the mean as it is
-    centred = z - xp.mean(z, axis=0)  # (N, D)
-    squares = xp.sum(centred**2, axis=1)  # (N,)
-    gram, _ = inner_product_forward(centred, centred)
-    distance = xp.maximum(squares[:, None] + squares[None, :] - 2 * gram, zero)  # (N, N) squared
-    x = xp.where(pairs, -t * distance, nothing)  # (N, N)
-    top = xp.max(x)  # ()
-    e = xp.exp(x - top)  # (N, N) in [0, 1]
-    total = xp.sum(e)  # () at least 2
-    count = n * (n - 1)
-    less = xp.sum(xp.where(pairs, xp.expm1(xp.where(pairs, x, zero)), zero)) / count  # () mean of exp(x), less 1
-    near = less > -0.5  # else 1 + less has lost digits that the sum of exponentials still has
-    value = xp.where(near, xp.log1p(xp.where(near, less, zero)), top + xp.log(total / count))
-    return xp.asarray(value), UniformityCache(z, e / total, t)
 
 
-def uniformity_backward(dvalue: Array, cache: UniformityCache) -> Array:
-    """Return dz_p = −4t dvalue Σ_q w_pq (z_p − z_q): each row is pushed from each other by their share of the sum.
-
-    The exponent −t‖z_p − z_q‖² has gradient −2t (z_p − z_q) at z_p, and stands in the sum twice, as (p, q) and (q, p).
-    """
-    z, weight, t = cache
-    validate.floats("uniformity", dvalue=(dvalue, ""), weight=(weight, "N N"), z=(z, "N D"))
-    return (-4 * t * dvalue) * _weighted_differences(weight, z)
-
-
-def _weighted_differences(weight: Array, z: Array) -> Array:
-    """Return Σ_q w_pq (z_p − z_q) (N, D), exact to the length of its terms however near two rows lie.
-
-    Σ_q w_pq z_p less Σ_q w_pq z_q loses what z_p and z_q have in common. So both factors are cut into slices of so few
-    digits that the products of two slices and their sums are exact, and so is the difference. Then only small things
-    are rounded. It is a handful of matrix products; differences taken one by one would take D passes over (N, N).
-    """
-    n, d = z.shape
+def _centred(z: Array) -> tuple[Array, Array]:
+    """Return the rows less their mean (N, D), and the squares of their lengths (N,)."""
     xp = namespace(z)
-    digits = round(1 - math.log2(xp.finfo(z.dtype).eps))  # 53 or 24
-    each = max((digits - math.ceil(math.log2(n)) - 2) // 2, 1)  # two factors, N terms, and two to spare
-    slices = -(-digits // each)
-    rows = xp.concat(_cut(z, each, slices, digits, top=xp.max(xp.abs(z))), axis=1)  # (N, slices D)
-    total = xp.zeros_like(z)
-    # One slice more of the weights: it is what remains of those too small to be reached, the large ones being used up.
-    for part in _cut(weight, each, slices + 1, digits, top=xp.max(weight, axis=1, keepdims=True)):
-        apart = xp.sum(part, axis=1, keepdims=True) * rows - part @ rows  # (N, slices D)
-        for start in range(0, slices * d, d):  # the largest first: they cancel exactly
-            total = total + apart[:, start : start + d]
-    return total
+    centred = z - xp.mean(z, axis=0)  # (N, D)
+    return centred, xp.sum(centred**2, axis=1)
 
 
-def _cut(x: Array, each: int, slices: int, digits: int, *, top: Array) -> list[Array]:
-    """Return slices that add up to x exactly, the first ones of ``each`` binary digits from those of ``top`` on."""
-    found = []
-    unit = top * 2.0 ** (digits - each)
-    for _ in range(slices - 1):
-        high = (x + unit) - unit  # rounds x to the last place of the larger unit
-        found.append(high)
-        x = x - high
-        unit = unit * 2.0**-each
-    return [*found, x]
+def _exponents(centred: Array, squares: Array, rows: slice, *, t: float) -> tuple[Array, Array]:
+    """Return x = −t‖z_p − z_q‖² of a strip of rows p and all rows q, −inf where p is q; and where it is not."""
+    xp = namespace(centred)
+    row = arange(centred.shape[0], like=centred)
+    pairs = row[rows, None] != row[None, :]  # (rows, N)
+    gram, _ = inner_product_forward(centred[rows, :], centred)
+    distance = xp.maximum(squares[rows, None] + squares[None, :] - 2 * gram, 0.0)  # (rows, N) squared
+    return xp.where(pairs, -t * distance, -xp.inf), pairs
+
+
+def _shares(cache: UniformityCache) -> Iterator[tuple[slice, Array]]:
+    """Yield strips of rows and their w (rows, N): each ordered pair's share in the sum; all together they are 1."""
+    z, top, total, t = cache
+    xp = namespace(z)
+    centred, squares = _centred(z)
+    for rows in _strips(z.shape[0], z.shape[0]):
+        x, _ = _exponents(centred, squares, rows, t=t)
+        yield rows, xp.exp(x - top) / total
 
 
 def uniform_law_uniformity(dimension: int, *, t: float = 2.0) -> float:
@@ -200,7 +227,7 @@ def uniform_law_uniformity(dimension: int, *, t: float = 2.0) -> float:
     dimension : int
         D >= 1 of the space whose unit sphere the points lie on.
     t : float
-        Inverse width of the Gaussian, > 0.
+        As in `uniformity`.
 
     Returns
     -------
@@ -231,9 +258,9 @@ def uniform_law_uniformity(dimension: int, *, t: float = 2.0) -> float:
     """
     from scipy.special import gammaln, hyp0f1, ive
 
-    if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
+    if isinstance(dimension, bool) or not isinstance(dimension, numbers.Integral) or dimension < 1:
         raise ValueError(f"uniform_law_uniformity: dimension must be an integer >= 1, got {dimension!r}.")
-    t = validate.setting("uniform_law_uniformity", "t", t, above=0.0)
+    t = number(0.0)(Call("uniform_law_uniformity", None, None, {}), "t", t)
     if t <= 100.0:
         return math.log(float(hyp0f1(dimension / 2, t * t))) - 2 * t
     # ₀F₁(; ν + 1; t²) = Γ(ν + 1) t^(−ν) I_ν(2t) overflows here; scipy's ive is I_ν(x) exp(−x).
@@ -241,7 +268,8 @@ def uniform_law_uniformity(dimension: int, *, t: float = 2.0) -> float:
     return float(gammaln(order + 1) - order * math.log(t) + math.log(float(ive(order, 2 * t))))
 
 
-def tolerance(z: Array, labels: Array, *, normalized: bool = True, self_pairs: bool = False) -> Array:
+@checked(normalized=flag, self_pairs=flag)
+def tolerance(z: AnyArray, labels: AnyArray, *, normalized: bool = True, self_pairs: bool = False) -> Array:
     r"""Return how near samples of one class lie: the paper's tolerance to semantically alike samples.
 
     Parameters
@@ -261,11 +289,6 @@ def tolerance(z: Array, labels: Array, *, normalized: bool = True, self_pairs: b
     value : () array
         In [−1, 1] for unit rows. Rows alone in their class are left out of the normalized mean; NaN where all are.
 
-    Raises
-    ------
-    TypeError, ValueError
-        Where an array is of another kind or shape.
-
     References
     ----------
     Wang and Liu, CVPR 2021, Eq. 11.
@@ -278,24 +301,29 @@ def tolerance(z: Array, labels: Array, *, normalized: bool = True, self_pairs: b
     >>> round(float(tolerance(z, np.array([0, 0, 1]))), 6)
     0.6
     """
-    xp = validate.floats("tolerance", z=(z, "N D"))
+    xp = namespace(z)
     n = z.shape[0]
-    labels = validate.companion("tolerance", "labels", labels, kind="integer", shape=(n,), like=z)
-    zero, one = constant(0.0, like=z), constant(1.0, like=z)
-    row = arange(n, like=z)
-    alike = labels[:, None] == labels[None, :]  # (N, N)
-    if not self_pairs:
-        alike = alike & (row[:, None] != row[None, :])
-    s, _ = inner_product_forward(z, z)  # (N, N)
-    total = xp.sum(xp.where(alike, s, zero), axis=1)  # (N,)
+    strips = [_in_class(z, labels, rows, self_pairs=self_pairs) for rows in _strips(n, n)]
+    total, count = (xp.concat(parts) for parts in zip(*strips, strict=True))  # (N,)
     if not normalized:
         pairs = n * n if self_pairs else n * (n - 1)
         return xp.asarray(xp.sum(total) / pairs) if pairs else constant(xp.nan, like=z)
-    count = xp.sum(xp.where(alike, one, zero), axis=1)  # (N,)
-    accompanied = xp.where(count > 0, one, zero)  # (N,)
+    accompanied = xp.where(count > 0, ones((), like=z), 0.0)  # (N,)
     anchors = xp.sum(accompanied)  # ()
-    mean = xp.sum(total / xp.maximum(count, one)) / xp.maximum(anchors, one)
-    return xp.asarray(xp.where(anchors > 0, mean, constant(xp.nan, like=z)))
+    mean = xp.sum(total / xp.maximum(count, 1.0)) / xp.maximum(anchors, 1.0)
+    return xp.asarray(xp.where(anchors > 0, mean, xp.nan))
+
+
+def _in_class(z: Array, labels: Array, rows: slice, *, self_pairs: bool) -> tuple[Array, Array]:
+    """Return the sum of a strip of anchors' similarities to their own class (rows,), and of how many that is."""
+    xp = namespace(z)
+    alike = labels[rows, None] == labels[None, :]  # (rows, N)
+    if not self_pairs:
+        row = arange(z.shape[0], like=z)
+        alike = alike & (row[rows, None] != row[None, :])
+    s, _ = inner_product_forward(z[rows, :], z)  # (rows, N)
+    total = xp.sum(xp.where(alike, s, 0.0), axis=1)  # (rows,)
+    return total, xp.sum(xp.where(alike, ones((), like=z), 0.0), axis=1)
 
 
 class LocalSeparation(NamedTuple):
@@ -303,31 +331,31 @@ class LocalSeparation(NamedTuple):
     nearest: Array  # (N, nearest) to the nearest negatives, nearest first
 
 
+def _negatives_at_most(call: Call, argument: str, value: Any) -> int:
+    """Ask for a number of negatives that an anchor can have."""
+    most = call.sizes["M"] - 1
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= most:
+        raise ValueError(f"{call.name}: {argument} must be an integer from 1 to {most}, got {value!r}.")
+    return int(value)
+
+
+@checked(nearest=_negatives_at_most)
 def local_separation(
-    s: Array, *, nearest: int = 10, positive: Array | None = None, ignore: Array | None = None
+    s: AnyArray, *, nearest: int = 10, positive: AnyArray | None = None, ignore: AnyArray | None = None
 ) -> LocalSeparation:
     """Return each anchor's similarity to its positive and to its nearest negatives.
 
     Parameters
     ----------
-    s : (N, M) array of float32 or float64
-        Similarities: anchors by candidates.
+    s, positive, ignore : optional
+        As in `softmax_contrastive`.
     nearest : int
         How many negatives, from 1 to M − 1.
-    positive : (N,) array of integers, optional
-        Column of each anchor's positive; by default the diagonal.
-    ignore : (N, M) array of booleans, optional
-        True where a candidate is neither positive nor negative.
 
     Returns
     -------
     separation : LocalSeparation
         ``positive`` (N,) and ``nearest`` (N, nearest), in descending order; NaN where a row has fewer negatives.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an array is of another kind or shape, or ``nearest`` out of range.
 
     References
     ----------
@@ -340,17 +368,18 @@ def local_separation(
     >>> local_separation(np.array([[0.9, 0.1, 0.4, 0.2]]), nearest=2)
     LocalSeparation(positive=array([0.9]), nearest=array([[0.4, 0.2]]))
     """
-    xp = validate.floats("local_separation", s=(s, "N M"))
-    candidates = s.shape[1]
-    check_roles("local_separation", s, candidates, positive=positive, ignore=ignore)
-    if isinstance(nearest, bool) or not isinstance(nearest, int) or not 1 <= nearest < candidates:
-        raise ValueError(f"local_separation: nearest must be an integer from 1 to {candidates - 1}, got {nearest!r}.")
-    (s_pos, s_neg), pairing = pairing_forward(s, positive=positive, ignore=ignore)
-    nothing = constant(-xp.inf, like=s)
-    ascending = xp.sort(xp.where(pairing.negatives, s_neg, nothing), axis=1)  # (N, M)
-    descending = xp.flip(ascending[:, candidates - nearest :], axis=1)  # (N, nearest)
-    return LocalSeparation(s_pos, xp.where(descending == nothing, constant(xp.nan, like=s), descending))
+    xp = namespace(s)
+    column = arange(s.shape[0], like=s) if positive is None else positive  # (N,)
+    strips = [_separation(s, rows, column, ignore, nearest) for rows in _strips(*s.shape)]
+    of_positive, of_nearest = zip(*strips, strict=True)
+    return LocalSeparation(xp.concat(of_positive), xp.concat(of_nearest, axis=0))
 
 
-alignment = Pair(alignment_forward, alignment_backward)
-uniformity = Pair(uniformity_forward, uniformity_backward)
+def _separation(s: Array, rows: slice, column: Array, ignore: Array | None, nearest: int) -> tuple[Array, Array]:
+    """Return some anchors' similarity to their positive (rows,) and to their nearest negatives (rows, nearest)."""
+    xp = namespace(s)
+    left_out = None if ignore is None else ignore[rows, :]
+    (s_pos, s_neg), pairing = pairing_forward(s[rows, :], positive=column[rows], ignore=left_out)
+    ascending = xp.sort(xp.where(pairing.negatives, s_neg, -xp.inf), axis=1)  # (rows, M)
+    descending = xp.flip(ascending[:, s.shape[1] - nearest :], axis=1)  # (rows, nearest)
+    return s_pos, xp.where(descending == -xp.inf, xp.nan, descending)

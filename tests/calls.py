@@ -9,7 +9,7 @@ import numpy as np
 from backends import NUMPY, Backend, flat, map_leaves
 from cases import Case
 
-from refcl.pairing import PairingCache
+from refcl.walk.pairing import PairingCache
 
 
 def settings_on(case: Case, backend: Backend) -> dict[str, Any]:

@@ -20,54 +20,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from digits import (
+    KINDS,
+    Truth,
+    decoupled_truth,
+    dominated,
+    exact,
+    hardest_of,
+    simple_truth,
+    softmax,
+    softmax_truth,
+    triplet_truth,
+)
 from mpmath import mp, mpf
-from oracle_mpmath import Truth, exact, hardest_of, simple_truth, softmax_truth, triplet_truth
 
 import refcl
-from refcl import hardness, metrics, pooling
+from refcl import hardness, metrics
+from refcl.walk import pooling
 
 PAGE = Path(__file__).parent.parent / "docs" / "exactness.md"
 TEMPERATURES = (1e-3, 1e-2, 0.07, 0.2, 0.5, 1.0, 1e2, 1e4, 1e6)
 SIZES = (2, 33, 4096)
 DTYPES = ("float64", "float32")
-
-
-def random(rng: np.random.Generator, m: int) -> Any:
-    return rng.uniform(-1, 1, m)
-
-
-def dominated(rng: np.random.Generator, m: int) -> Any:
-    s = rng.normal(0, 0.1, m)
-    s[0] = 0.98
-    return s
-
-
-def reversed_(rng: np.random.Generator, m: int) -> Any:
-    s = rng.uniform(0.6, 1.0, m)
-    s[0] = -0.7
-    return s
-
-
-def tied(rng: np.random.Generator, m: int) -> Any:
-    return rng.choice([-0.3, 0.1, 0.7], m)
-
-
-def antipodal(rng: np.random.Generator, m: int) -> Any:
-    return np.where(np.arange(m) % 2 == 0, 1.0, -1.0)
-
-
-def collapsed(rng: np.random.Generator, m: int) -> Any:
-    return 0.9999 + 1e-6 * rng.standard_normal(m)
-
-
-def met(rng: np.random.Generator, m: int) -> Any:
-    """The soft maximum g meets the positive, here at τ = .07: the logarithm of the sum and d_max/τ cancel."""
-    s = np.full(m, 0.5)
-    s[0] = 0.5 + 0.07 * np.log(max(m - 1, 1))
-    return s
-
-
-KINDS = (random, dominated, reversed_, tied, antipodal, collapsed, met)
 
 
 class Row(NamedTuple):
@@ -82,10 +56,9 @@ def every_row(dtype: str, sizes: tuple[int, ...]) -> Iterator[Row]:
     for m in sizes:
         for kind in KINDS:
             s = kind(np.random.default_rng([m, 11]), m).astype(dtype)
+            known = exact(s.tolist())
             for temperature in TEMPERATURES:
-                yield Row(
-                    f"{kind.__name__.strip('_')}, M = {m}", s[None, :], exact(s.tolist()), s.dtype.type(temperature)
-                )
+                yield Row(f"{kind.__name__.strip('_')}, M = {m}", s[None, :], known, s.dtype.type(temperature))
 
 
 class Measured(NamedTuple):
@@ -109,10 +82,10 @@ class Worst:
 
     def add(self, number: Measured, temperature: Any, where: str) -> None:
         """Count a number, unless it or the exponential behind it is subnormal: those are outside the bound."""
-        if number.magnitude * min(1.0, float(temperature)) < self.tiny:
+        if float(number.magnitude) * min(1.0, float(temperature)) < self.tiny:
             return
         self.count += 1
-        error = float(abs(mpf(float(number.got)) - number.want) / number.magnitude) / self.eps
+        error = abs(float((number.want - float(number.got)) / number.magnitude)) / self.eps
         error = math.inf if math.isnan(error) else error
         self.in_eps = max(self.in_eps, error)
         of_bound = error / (4 * (1 + number.ratio))
@@ -158,24 +131,15 @@ def losses_of(row: Row, soft: Truth) -> Iterator[tuple[tuple[str, str], Measured
     )
     gap, pooled = pooling.soft_maximum(row.s[:, 0], row.s[:, 1:], row.temperature, negatives=row.s[:, 1:] < np.inf)
     ds = np.concatenate((pooled.ds_pos[:, None], pooled.ds_neg), axis=1)
-    yield from _compare("DCL form", gap[0], ds, pooled.dtemperature, decoupled_truth(row.exact, soft, tau), tau, "dτ")
+    yield from _compare(
+        "DCL form", gap[0], ds, pooled.dtemperature, decoupled_truth(row.exact, 0, others, tau), tau, "dτ"
+    )
     for name, weight in (("simple", None), ("simple, λ = τ", row.temperature)):
         truth = simple_truth(row.exact, 0, others, None if weight is None else tau)
         value, grads = refcl.simple_contrastive(row.s, weight)
         yield from _compare(name, value, grads.ds, grads.dweight, truth, mp.inf, "dλ")
     value, grads = refcl.triplet(row.s)
     yield from _compare("triplet", value, grads.ds, None, triplet_truth(row.exact, 0, others, mpf(0)), mp.inf, "")
-
-
-def decoupled_truth(s: list[mpf], soft: Truth, tau: mpf) -> Truth:
-    """Return the soft maximum itself as a loss: ds is r/τ and −1/τ, and log Σ exp(d/τ) a sum of two signs."""
-    top = max(s[1:])
-    powers = [mp.exp((x - top) / tau) for x in s[1:]]
-    total = mp.fsum(powers)
-    ds = [-1 / tau, *(e / total / tau for e in powers)]
-    terms = [-d * (x - s[0]) / tau for d, x in zip(ds[1:], s[1:], strict=True)]
-    gap, magnitude = (top - s[0]) / tau + mp.log(total), abs(top - s[0]) / tau + mp.log(total)
-    return Truth(gap, magnitude, ds, mp.fsum(terms), mp.fsum(abs(x) for x in terms), soft.range)
 
 
 def _compare(
@@ -193,13 +157,12 @@ def analysis_of(row: Row) -> Iterator[tuple[tuple[str, str], Measured]]:
     """Yield the relative penalty, its entropy, and the gradient balance."""
     tau, negatives = mpf(float(row.temperature)), row.exact[1:]
     top = max(negatives)
-    powers = [mp.exp((x - top) / tau) for x in negatives]
-    total = mp.fsum(powers)
     ratio = float((top - min(negatives)) / tau)
-    r = [e / total for e in powers]
+    r = list(softmax(negatives, list(range(len(negatives))), tau).values())
     for got, want in zip(hardness.relative_penalty(row.s, row.temperature)[0, 1:].tolist(), r, strict=True):
         yield ("relative penalty", "r"), Measured(got, want, want, ratio)
-    entropy = mp.log(total) + mp.fsum(share * (top - x) / tau for share, x in zip(r, negatives, strict=True))
+    # −log r of the nearest, and what the others are further off: terms of one sign.
+    entropy = -mp.log(max(r)) + mp.fsum(share * (top - x) / tau for share, x in zip(r, negatives, strict=True))
     got = hardness.penalty_entropy(row.s, row.temperature)[0]
     yield ("relative penalty", "entropy"), Measured(got, entropy, entropy, ratio)
     _, grads = refcl.softmax_contrastive(row.s, row.temperature)

@@ -3,8 +3,8 @@
 import numpy as np
 from backends import Backend
 
-from refcl.encoder import he_init
 from refcl.experiment import keys
+from refcl.walk.encoder import he_init
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 from backends import NUMPY, Backend, backend_named, ban_host_reads
 
-from refcl import hard_info_nce, hard_simple_loss, info_nce, simple_loss
-from refcl.encoder import mlp
+from refcl import hard_info_nce, hard_simple_loss, info_nce, metrics, simple_loss
 from refcl.experiment import keys, train
-from refcl.experiment.catalogue import CATALOGUE, SOURCES
-from refcl.experiment.data import load
+from refcl.experiment.data import Part, load
 from refcl.experiment.errors import StudyError
-from refcl.experiment.evaluate import evaluate
-from refcl.experiment.objectives import Run, prepare_loss
+from refcl.experiment.evaluate import encoder_of, evaluate, named_arrays, tolerance_scores, uniformity_scores
+from refcl.experiment.keys import SOURCES
+from refcl.experiment.objectives import OBJECTIVES, Run, prepare_loss
+from refcl.experiment.objectives import PAPERS as LOSSES
 from refcl.experiment.optim import tree_map
-from refcl.experiment.paper import LOSSES
+from refcl.experiment.results.records import ARRAYS
 from refcl.experiment.train import Settings, start_model
+from refcl.walk.encoder import mlp
 
 DIGITS = load()
-SMALL = DIGITS._replace(training=DIGITS.training._replace(x=DIGITS.training.x[:200], y=DIGITS.training.y[:200]))
+SMALL = DIGITS._replace(training=DIGITS.training._replace(x=DIGITS.training.x[:100], y=DIGITS.training.y[:100]))
 QUICK = Settings(epochs=2, batch=32, hidden=(24,), dimension=6, queue=70)
 
 
 def run_of(loss: str, *, seed: int = 0) -> Run:
-    entry = CATALOGUE[loss]
+    entry = OBJECTIVES[loss]
     return Run(loss, 0.3 if entry.temperature else None, 0.2 if entry.hardest else None, seed)
 
 
@@ -81,7 +82,10 @@ def test_the_gradients_of_a_batch_are_the_same_in_any_library(loss: str, source:
         model = start_model(0, 64, settings, send)
         memory, remaining = train._start_memory(run, settings, 200, model), iter(views)
         asked = prepare_loss(run, source)
-        grads, _, _ = train._gradients(asked, model, memory, lambda rest=remaining, s=send: s(next(rest)), index, index)
+        chosen = train.Chosen(index, send(index))
+        grads, _, _ = train._gradients(
+            asked, model, memory, lambda rest=remaining, s=send: s(next(rest)), chosen, index
+        )
         found.append([strict.host(leaf) for leaf in leaves(grads)])
     largest = max(np.max(np.abs(leaf)) for leaf in found[0])
     for ours, theirs in zip(*found, strict=True):
@@ -98,11 +102,11 @@ def test_a_run_starts_from_the_same_encoder_under_every_loss() -> None:
 
 def test_every_epoch_is_counted_and_every_batch_is_full() -> None:
     epochs: list[int] = []
-    train.train(SMALL, run_of("softmax"), QUICK, np.asarray, epochs.append)
+    train.train(SMALL, run_of("info_nce"), QUICK, np.asarray, epochs.append)
     assert epochs == [1, 2]
-    batches = list(train._batches(np.random.default_rng(0), 200, 32))
-    assert [batch.size for batch in batches] == [32] * 6
-    assert np.unique(np.concatenate(batches)).size == 192
+    batches = list(train._batches(np.random.default_rng(0), np.zeros((200, 1)), 32))
+    assert [batch.host.size for batch in batches] == [32] * 6
+    assert np.unique(np.concatenate([batch.there for batch in batches])).size == 192
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -127,17 +131,19 @@ def test_the_gradients_are_those_of_the_loss(loss: str, source: str) -> None:
             h, _ = mlp.forward(np.concatenate([views[0], views[1]]), params)
             query, candidates = h[:16], keys.same_candidates(h[16:])
         which = {"positive": candidates.positive, "ignore": candidates.ignore}
-        if loss == "softmax":
+        if loss == "info_nce":
             return float(info_nce.forward(query, candidates.key, 0.3, **which)[0])
-        if loss == "simple":
+        if loss == "simple_loss":
             return float(simple_loss.forward(query, candidates.key, **which)[0])
-        if loss == "hard-softmax":
+        if loss == "hard_info_nce":
             return float(hard_info_nce.forward(query, candidates.key, 0.3, hardest=0.2, **which)[0])
         return float(hard_simple_loss.forward(query, candidates.key, hardest=0.2, **which)[0])
 
     remaining = iter(views)
     asked = prepare_loss(run, source)
-    (dparams, _), _, _ = train._gradients(asked, model, memory, lambda: next(remaining), index, index)
+    (dparams, _), _, _ = train._gradients(
+        asked, model, memory, lambda: next(remaining), train.Chosen(index, index), index
+    )
     slope = sum(float(np.sum(d * v)) for d, v in zip(leaves(dparams), leaves(direction), strict=True))
     h = 1e-6
     up, down = (value(tree_map(lambda p, v, s=sign: p + s * h * v, model.params, direction)) for sign in (1.0, -1.0))
@@ -148,11 +154,11 @@ def test_the_gradients_are_those_of_the_loss(loss: str, source: str) -> None:
 def test_a_bank_takes_the_batch_after_the_loss() -> None:
     rng = np.random.default_rng(0)
     model = start_model(0, 64, QUICK, np.asarray)
-    bank = train._start_memory(run_of("softmax"), QUICK, 200, model)
+    bank = train._start_memory(run_of("info_nce"), QUICK, 200, model)
     assert isinstance(bank, keys.Bank)
     view, index = rng.standard_normal((8, 64)).astype(np.float32), np.arange(8)
-    asked = prepare_loss(run_of("softmax"), "bank")
-    _, _, after = train._gradients(asked, model, bank, lambda: view, index, index)
+    asked = prepare_loss(run_of("info_nce"), "bank")
+    _, _, after = train._gradients(asked, model, bank, lambda: view, train.Chosen(index, index), index)
     assert isinstance(after, keys.Bank)
     assert not np.array_equal(after.entries[:8], bank.entries[:8])
     np.testing.assert_array_equal(after.entries[8:], bank.entries[8:])
@@ -160,7 +166,7 @@ def test_a_bank_takes_the_batch_after_the_loss() -> None:
 
 def test_training_learns_and_is_measured() -> None:
     settings = Settings(epochs=4, hidden=(64,), dimension=16)
-    run = run_of("softmax")
+    run = run_of("info_nce")
     before = start_model(0, 64, settings, np.asarray)
     after = train.train(DIGITS, run, settings, np.asarray, lambda epoch: None)
     numbers, arrays = evaluate(after, before, DIGITS, run, settings, np.asarray)
@@ -168,6 +174,14 @@ def test_training_learns_and_is_measured() -> None:
     assert numbers["few_label_accuracy"] > untrained["few_label_accuracy"] + 0.05
     assert numbers["uniformity"] > untrained["uniformity"] + 0.5
     assert arrays["embedding"].shape == arrays["embedding_before"].shape == (540, 16)
+    encoder = named_arrays(after, run)
+    again = encoder_of(encoder, run, np.asarray)
+    for ours, theirs in zip(leaves(tuple(again)), leaves(tuple(after)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert set(ARRAYS) == set(arrays)
+    sizes: dict[str, int] = {}
+    for name, (letters, _) in ARRAYS.items():
+        assert all(sizes.setdefault(k, n) == n for k, n in zip(letters, arrays[name].shape, strict=True))
     for name in ("embedding", "embedding_before"):
         np.testing.assert_allclose(np.linalg.norm(arrays[name], axis=1), 1.0, rtol=1e-5)
     assert arrays["nearest"].shape == (540, 10)
@@ -175,8 +189,16 @@ def test_training_learns_and_is_measured() -> None:
     # on the sphere the squared distance of two views is 2 - 2 times their similarity
     assert numbers["alignment"] == pytest.approx(2.0 - 2.0 * arrays["positive_similarity"].mean(), rel=1e-5)
     np.testing.assert_array_equal(arrays["labels"], DIGITS.held_out.y)
-    h, _ = mlp.forward(DIGITS.held_out.x, rebuilt(arrays, "weight", "bias", "gamma", "beta"), training=False,
-                       running=rebuilt(arrays, "running_mean", "running_variance"))  # fmt: skip
+    # every number of the record is a mean over samples of what is kept of each
+    assert numbers["linear_accuracy"] == arrays["linear_correct"].mean()
+    assert numbers["few_label_accuracy"] == arrays["few_label_correct"].mean()
+    assert numbers["uniformity"] == pytest.approx(-np.log(arrays["uniformity_score"].mean()), rel=1e-9)
+    assert numbers["tolerance"] == pytest.approx(arrays["tolerance_score"].mean(), rel=1e-9)
+    for part in ("", "_training"):
+        gap = arrays[f"positive_similarity{part}"] - arrays[f"nearest{part}"][:, 0]
+        assert numbers[f"separation{part}"] == pytest.approx(gap.mean(), rel=1e-5)
+    h, _ = mlp.forward(DIGITS.held_out.x, rebuilt(encoder, "weight", "bias", "gamma", "beta"), training=False,
+                       running=rebuilt(encoder, "running_mean", "running_variance"))  # fmt: skip
     np.testing.assert_allclose(h / np.linalg.norm(h, axis=1, keepdims=True), arrays["embedding"], rtol=1e-5, atol=1e-6)
 
 
@@ -187,13 +209,13 @@ def rebuilt(arrays: dict[str, Any], *names: str) -> tuple[tuple[Any, ...], ...]:
 
 
 def test_a_run_that_diverged_is_refused() -> None:
-    run = run_of("softmax")
+    run = run_of("info_nce")
     model = start_model(0, 64, QUICK, np.asarray)
     for factor in (np.nan, 0.0, 1e30):
         broken = model._replace(params=tree_map(lambda p, f=factor: p * np.float32(f), model.params))
         with (
             np.errstate(over="ignore", invalid="ignore"),
-            pytest.raises(StudyError, match="diverged under the softmax loss; lower --learning-rate"),
+            pytest.raises(StudyError, match="diverged under the info_nce loss; lower --learning-rate"),
         ):
             evaluate(broken, model, SMALL, run, QUICK, np.asarray)
 
@@ -204,3 +226,64 @@ def test_embeddings_are_the_same_in_every_library(backend: Backend) -> None:
     z = train.embed(here, backend.array(SMALL.held_out.x[:20]))
     expected = train.embed(model, NUMPY.array(SMALL.held_out.x[:20]))
     np.testing.assert_allclose(backend.host(z), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_are_influences(rng: np.random.Generator) -> None:
+    """A resample's number is the mean of its scores, to first order: twice the change, four times the error."""
+    z = rng.standard_normal((400, 5))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    labels = rng.integers(0, 3, 400)
+    s = z @ z.T
+
+    def kernel(weight: np.ndarray) -> float:
+        w = weight[:, None] * weight
+        np.fill_diagonal(w, 0.0)
+        return float(np.sum(w * np.exp(4.0 * s - 4.0)) / np.sum(w))
+
+    def within(weight: np.ndarray) -> float:
+        total = 0.0
+        for label in range(3):
+            rows = labels == label
+            w = np.outer(weight[rows], weight[rows])
+            np.fill_diagonal(w, 0.0)
+            total += weight[rows].sum() * np.sum(w * s[np.ix_(rows, rows)]) / np.sum(w)
+        return total / weight.sum()
+
+    ones = np.ones(400)
+    direction = rng.standard_normal(400)
+    for scores, number in ((uniformity_scores(z), kernel), (tolerance_scores(z, labels), within)):
+        assert scores.mean() == pytest.approx(number(ones), rel=1e-9)
+        errors = []
+        for step in (0.02, 0.01):
+            weight = ones + step * direction
+            errors.append(abs(np.average(scores, weights=weight) - number(weight)))
+        assert errors[0] < 0.05 * abs(number(ones + 0.02 * direction) - number(ones)) + 1e-4
+        assert errors[1] < 0.6 * errors[0] + 1e-7
+
+
+def test_a_sample_alone_in_its_class_has_no_tolerance() -> None:
+    scores = tolerance_scores(np.eye(3), np.array([0, 0, 1]))
+    assert np.isnan(scores).tolist() == [False, False, True]
+
+
+def test_memory_grows_with_the_samples_and_not_with_their_square(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(metrics, "STRIP_ENTRIES", 1 << 17)
+    monkeypatch.setattr("refcl.experiment.evaluate.STRIP", 128)
+    monkeypatch.setattr("refcl.experiment.probe.STRIP", 128)
+    settings = Settings(epochs=1, hidden=(8,), dimension=4)
+    run = run_of("info_nce")
+    model = start_model(0, 5, settings, np.asarray)
+    peaks = []
+    for size in (600, 1800):
+        parts = [Part(rng.standard_normal((size, 5)).astype(np.float32), np.arange(size) % 3) for _ in range(2)]
+        data = DIGITS._replace(training=parts[0], held_out=parts[1], image=None, blank=0.0)
+        tracemalloc.start()
+        evaluate(model, model, data, run, settings, np.asarray)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 3.5 * peaks[0]
+    assert peaks[1] < 1800 * 1800 * 4  # less than one matrix of all similarities, in float32

@@ -1,31 +1,43 @@
-"""Every loss against golden data at 50 digits; ``golden/generate.py`` made them."""
+"""Every loss against golden data at 50 digits; ``golden/generate.py`` made them from the cards."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from backends import EPS, Backend, flat
+from backends import EPS, Backend, flat, map_leaves
+from cases import CARDS, in_turn
 from mpmath import mp, mpf
 
 import refcl
 from refcl import Pair
 
-GOLDEN = Path(__file__).parent / "golden"
-CASES: list[dict[str, Any]] = json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))
-WITH_TEMPERATURE = {"softmax_contrastive", "hard_softmax_contrastive", "info_nce", "hard_info_nce", "nt_xent"}
-SIGNED = {"simple_contrastive", "hard_simple_contrastive", "triplet", "simple_loss", "hard_simple_loss"}
-ON_SIMILARITIES = {case["loss"] for case in CASES if len(case["inputs"]) == 1}
+FILES = sorted((Path(__file__).parent / "golden").glob("*.json"))
+CASES: list[dict[str, Any]] = [case for path in FILES for case in json.loads(path.read_text(encoding="utf-8"))]
+OF_SIMILARITIES = [case for case in CASES if case["exact"]]
+
+# What a loss stretches similarities by is 1/τ, but for these.
+BY_EXPONENTIAL = {"clip", "sig_lip"}
+UNSTRETCHED = {"simple_contrastive", "hard_simple_contrastive", "simple_loss", "hard_simple_loss"}
+UNSTRETCHED |= {"triplet", "semi_hard_triplet", "triplet_margin", "pair_contrastive", "cpc"}
+FINDS_ITS_OWN = {"fixed_entropy_contrastive", "fixed_entropy", "align_uniform"}
+# Sums of both signs, which may be zero: held to their terms.
+SIMPLE = {"simple_contrastive", "hard_simple_contrastive", "simple_loss", "hard_simple_loss", "triplet"}
+DECOUPLED = {"decoupled_contrastive", "weighted_decoupled_contrastive", "dcl", "dclw", "align_uniform"}
+# Products of exponentials, of weights and floors: twice the rounding.
+WEIGHED = DECOUPLED | FINDS_ITS_OWN | {"reweighted_contrastive", "debiased", "hcl", "model_aware_contrastive", "macl"}
+WEIGHED |= {"supervised_contrastive", "sup_con", "per_anchor_contrastive"}
+SLOPE_IS_ONE = DECOUPLED | {"macl", "model_aware_contrastive"} | SIMPLE
+
+
+def by_loss(cases: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {loss: [c for c in cases if c["loss"] == loss] for loss in dict.fromkeys(c["loss"] for c in cases)}
 
 
 # The inputs are float64 numbers.
 in_float64 = pytest.mark.parametrize("backend", ["numpy", "strict-device1", "cupy"], indirect=True)
-
-
-def named(case: dict[str, Any]) -> str:
-    return f"{case['loss']}-{case['number']}"
+every_case = in_turn("case", by_loss(CASES))
 
 
 def numbers(nested: Any) -> Any:
@@ -33,48 +45,72 @@ def numbers(nested: Any) -> Any:
     return np.array(nested, dtype=object).astype(float)
 
 
-def temperature_of(case: dict[str, Any]) -> float:
-    """Return the scale on which similarities count as different: 1 where a loss has none."""
-    if case["loss"] == "clip":
-        return float(np.exp(-float(case["number"])))
-    return (
-        float(case["number"]) if "softmax" in case["loss"] or "nce" in case["loss"] or "xent" in case["loss"] else 1.0
-    )
+def arrays_of(case: dict[str, Any]) -> list[Any]:
+    return [numbers(x) for x in case["inputs"] if numbers(x).ndim >= 2]
 
 
-def relative_bound(case: dict[str, Any], eps: float) -> float:
-    """Return what the design grants: 4 eps (1 + range/τ), and D eps/τ more on embeddings."""
-    inputs, temperature = [numbers(x) for x in case["inputs"]], temperature_of(case)
-    if len(inputs) == 1:
-        return 4 * eps * (1 + float(np.max(np.ptp(inputs[0], axis=1))) / temperature)
-    return 4 * eps * (1 + 2 / temperature) + float(inputs[0].shape[1]) * eps / temperature
+def stretch(case: dict[str, Any]) -> float:
+    """Return by how much a similarity is stretched: 1/τ, e^θ, or 1; 10 where the loss finds its own."""
+    if case["loss"] in UNSTRETCHED | FINDS_ITS_OWN:
+        return 10.0 if case["loss"] in FINDS_ITS_OWN else 1.0
+    number = next(numbers(x).min() for x in case["inputs"] if numbers(x).ndim < 2)
+    return float(np.exp(number) if case["loss"] in BY_EXPONENTIAL else 1 / number)
 
 
-def floor(case: dict[str, Any]) -> float:
-    """Return the size of the terms of sums whose signs are mixed, which may cancel; 0 where nothing does."""
-    bounded = case["loss"] in (
-        "simple_contrastive",
-        "hard_simple_contrastive",
-        "triplet",
-        "simple_loss",
-        "hard_simple_loss",
-    )
-    if len(case["inputs"]) == 1:
-        return float(np.max(np.sum(np.abs(numbers(case["inputs"][0])), axis=1))) if bounded else 0.0
-    # Σ |∂L/∂s| is 2 σ/τ at most and σ at most the loss; a row passes it on over its length.
-    pull = 2.0 if bounded else 2 * min(1.0, float(case["value"])) / temperature_of(case)
-    shortest = min(float(np.min(np.linalg.norm(numbers(x), axis=1))) for x in case["inputs"])
-    return pull / min(shortest, 1.0)
+def largest(case: dict[str, Any]) -> float:
+    """Return the size of a product of the norms of the inputs, on which scores and their gradients depend."""
+    return float(np.prod([np.max(np.linalg.norm(x, axis=-1)) for x in arrays_of(case)]))
 
 
-def run(case: dict[str, Any], backend: Backend) -> tuple[Any, list[Any], Any]:
-    """Return value, gradients of the arrays, and the gradient of the number or None, on the host."""
-    pair: Pair = getattr(refcl, case["loss"])
-    inputs = [backend.array(numbers(x)) for x in case["inputs"]]
-    number = [] if case["loss"] == "triplet" else [None if case["number"] is None else float(case["number"])]
-    value, grads = pair(*inputs, *number, **case["settings"])
-    on_host = [backend.host(x) for x in grads]
-    return backend.host(value), on_host[: len(inputs)], on_host[-1] if case["number"] is not None else None
+def bound(case: dict[str, Any]) -> float:
+    """Return what the design grants: 4 eps (1 + range/τ), and D eps/τ more for similarities that must be computed.
+
+    Where a pair stands by itself the range is the size of its logit's terms.
+    """
+    eps, scale, first = EPS["float64"], stretch(case), arrays_of(case)[0]
+    rounding = 0.0 if case["exact"] else first.shape[-1] * scale
+    if case["loss"] in ("nce", "sig_lip"):
+        bias = float(case["inputs"][-1]) if case["loss"] == "sig_lip" else case["settings"]["log_normalizer"]
+        reach = scale + abs(bias) + (1.0 if case["loss"] == "nce" else 0.0)
+    elif case["exact"]:
+        reach = float(np.max(np.ptp(first, axis=1))) * scale
+    else:
+        size = largest(case) if case["loss"] == "cpc" else 1.0
+        reach, rounding = (size if case["loss"] == "cpc" else 2.0) * scale, rounding * size
+    return eps * (4 * (1 + reach) + rounding) * (2 if case["loss"] in WEIGHED else 1)
+
+
+def value_terms(case: dict[str, Any]) -> float:
+    """Return the size of the terms of a value whose signs are mixed; 0 where nothing cancels."""
+    if case["loss"] in SIMPLE:
+        return float(np.max(np.sum(np.abs(arrays_of(case)[0]), axis=1))) if case["exact"] else 2 / shortest(case)
+    if case["loss"] in DECOUPLED:
+        return stretch(case) + 2
+    return {"semi_hard_triplet": 2.0, "pair_contrastive": 16.0, "triplet_margin": 16.0}.get(case["loss"], 0.0)
+
+
+def gradient_terms(case: dict[str, Any]) -> float:
+    """Return the size of the terms of a gradient by embeddings: Σ |∂L/∂s|, passed on over a row's length."""
+    if case["loss"] in ("cpc", "pair_contrastive", "triplet_margin"):
+        return largest(case)
+    most = 4.0 if case["loss"] == "cmc" else 1.0  # directions
+    slope = most if case["loss"] in SLOPE_IS_ONE else min(most, abs(float(case["value"])))
+    return 2 * slope * stretch(case) / shortest(case)
+
+
+def shortest(case: dict[str, Any]) -> float:
+    return min(1.0, *(float(np.min(np.linalg.norm(x, axis=-1))) for x in arrays_of(case)))
+
+
+def run(case: dict[str, Any], backend: Backend) -> tuple[Any, list[Any]]:
+    """Return value and gradients on the host; those of views in one array."""
+    inputs = [float(x) if isinstance(x, str) else numbers(x) for x in case["inputs"]]
+    if case["loss"] == "cmc":
+        inputs[0] = tuple(inputs[0])
+    settings = {k: backend.array(np.array(v)) if isinstance(v, list) else v for k, v in case["settings"].items()}
+    value, grads = getattr(refcl, case["loss"])(*backend.arrays(tuple(inputs)), **settings)
+    hosts = map_leaves(backend.host, tuple(grads))
+    return backend.host(value), [np.stack(d) if isinstance(d, tuple) else d for d in hosts]
 
 
 def error(got: Any, want: str) -> float:
@@ -82,72 +118,68 @@ def error(got: Any, want: str) -> float:
 
 
 @in_float64
-@pytest.mark.parametrize("case", CASES, ids=named)
-def test_values_are_exact(case: dict[str, Any], backend: Backend) -> None:
-    value, _, _ = run(case, backend)
-    terms = floor(case) if case["loss"] in SIGNED else 0.0
-    allowed = relative_bound(case, EPS["float64"]) * max(abs(float(case["value"])), terms)
-    assert error(value, case["value"]) <= allowed
+@every_case
+def test_values_are_exact_and_gradients_beside_their_terms(case: dict[str, Any], backend: Backend) -> None:
+    value, grads = run(case, backend)
+    assert error(value, case["value"]) <= bound(case) * max(abs(float(case["value"])), value_terms(case))
 
-
-@in_float64
-@pytest.mark.parametrize("case", [case for case in CASES if case["loss"] in ON_SIMILARITIES], ids=named)
-def test_gradients_of_similarities_are_exact_entry_by_entry(case: dict[str, Any], backend: Backend) -> None:
-    _, (ds,), dnumber = run(case, backend)
-    bound = relative_bound(case, EPS["float64"])
-    for got, want in zip(ds.ravel(), np.array(case["gradients"][0]).ravel(), strict=True):
-        assert error(got, want) <= bound * abs(float(want)), (got, want)
-    if dnumber is not None:
-        terms = np.abs(numbers(case["gradients"][0])) * 2 / temperature_of(case)
-        assert error(dnumber, case["dnumber"]) <= bound * max(
-            abs(float(case["dnumber"])), float(terms.sum()), floor(case)
-        )
-
-
-@in_float64
-@pytest.mark.parametrize("case", [case for case in CASES if case["loss"] not in ON_SIMILARITIES], ids=named)
-def test_gradients_of_embeddings_are_exact_beside_their_terms(case: dict[str, Any], backend: Backend) -> None:
-    _, grads, dnumber = run(case, backend)
-    bound = 4 * relative_bound(case, EPS["float64"])
-    for got, want in zip(grads, case["gradients"], strict=True):
+    for got, want in zip(grads, case["gradients"], strict=False):  # a weight that was left out has one too
         want = numbers(want)
-        assert np.linalg.norm(got - want) <= bound * max(float(np.linalg.norm(want)), floor(case))
-    if dnumber is not None:
-        assert error(dnumber, case["dnumber"]) <= bound * (
-            abs(float(case["dnumber"])) + floor(case) / temperature_of(case)
-        )
+        terms = gradient_terms(case) * (1.0 if want.ndim >= 2 else stretch(case))
+        assert np.linalg.norm(got - want) <= 4 * bound(case) * max(float(np.linalg.norm(want)), terms)
+
+
+ENTRY_BY_ENTRY = [case for case in OF_SIMILARITIES if case["loss"] not in WEIGHED]
+
+
+@in_float64
+@in_turn("case", by_loss(ENTRY_BY_ENTRY))
+def test_gradients_of_similarities_are_exact_entry_by_entry(case: dict[str, Any], backend: Backend) -> None:
+    """And that of a number beside the sum over pairs of ds times the similarity's distance from the positive's."""
+    _, (ds, *others) = run(case, backend)
+    for got, want in zip(ds.ravel(), np.array(case["gradients"][0]).ravel(), strict=True):
+        if abs(mpf(want)) > np.finfo(np.float64).tiny:
+            assert error(got, want) <= bound(case) * abs(float(want)), (got, want)
+    s, size, scale = arrays_of(case)[0], np.abs(numbers(case["gradients"][0])), stretch(case)
+    apart = case["loss"] in ("nce", "sig_lip", *UNSTRETCHED)
+    stretched = float(np.sum(size * (np.abs(s) if apart else np.ptp(s, axis=1)[:, None])))
+    terms = [stretched, float(np.sum(size)) / scale] if case["loss"] == "sig_lip" else [scale * stretched]
+    given = [(got, want) for got, want in zip(others, case["gradients"][1:], strict=False) if isinstance(want, str)]
+    for (got, want), most in zip(given, terms, strict=False):
+        most += value_terms(case) if case["loss"] in SIMPLE else 0.0
+        assert error(got, want) <= bound(case) * max(most, abs(float(want))), (got, want)
 
 
 def test_every_loss_has_golden_data_with_its_corners() -> None:
-    golden = {case["loss"] for path in GOLDEN.glob("*.json") for case in json.loads(path.read_text(encoding="utf-8"))}
-    assert golden == {name for name in refcl.__all__ if isinstance(getattr(refcl, name), Pair)}
-    values = [abs(float(case["value"])) for case in CASES]
-    assert min(values) < 1e-30, "a positive that dominates"
-    temperatures = [temperature_of(case) for case in CASES]
-    assert min(temperatures) <= 1e-3
-    assert max(temperatures) >= 1e6
+    public = {name for name in refcl.__all__ if isinstance(getattr(refcl, name), Pair)}
+    assert {case["loss"] for case in CASES} == public
+    assert {path.stem for path in FILES} == {name for name, card in CARDS.items() if card.golden}
+    for name in ("softmax_contrastive", "inst_disc", "moco", "per_anchor_contrastive"):
+        least = min(abs(float(case["value"])) for case in CASES if case["loss"] == name)
+        assert least < 1e-30, "a positive that dominates"
+    assert max(stretch(case) for case in CASES) >= 1000
+    assert min(stretch(case) for case in CASES) <= 1e-6
 
 
 def test_golden_data_are_small_strings() -> None:
-    assert (GOLDEN / "losses.json").stat().st_size < 150_000
+    assert sum(path.stat().st_size for path in FILES) < 450_000
     assert all(isinstance(case["value"], str) for case in CASES)
-    assert all(type(x) is str for case in CASES for x in np.array(case["inputs"][0]).ravel().tolist())
+    assert all(type(x) is str for case in CASES for x in np.array(case["inputs"][0], dtype=object).ravel().tolist())
 
 
-@pytest.mark.parametrize("index", [0, 6])
-def test_a_case_made_again_is_the_same(index: int) -> None:
-    spec = importlib.util.spec_from_file_location("generate", GOLDEN / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    kept = CASES[index]
-    kind, number = "plain", None if kept["number"] is None else float(kept["number"])
-    assert generate.on_similarities(kept["loss"], kind, number, **kept["settings"]) == kept
+SLOW = {"fixed_entropy_contrastive", "fixed_entropy"}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FILES if path.stem not in SLOW])
+def test_the_first_case_made_again_is_the_same(name: str) -> None:
+    made = CARDS[name].golden
+    assert made is not None
+    assert json.loads(json.dumps(next(made()))) == next(case for case in CASES if case["loss"] == name)
     assert mp.dps == 50
 
 
-def test_an_error_of_a_millionth_part_would_be_seen() -> None:
-    case = CASES[0]
-    assert relative_bound(case, EPS["float64"]) < 1e-12
-    assert flat(numbers(case["gradients"][0])).all()
+@pytest.mark.parametrize("name", sorted({case["loss"] for case in CASES}))
+def test_an_error_of_a_billionth_part_would_be_seen(name: str) -> None:
+    case = next(case for case in CASES if case["loss"] == name)
+    assert bound(case) < 1e-11
+    assert float(np.linalg.norm(flat(numbers(case["gradients"][0])))) * 1e3 > gradient_terms(case)

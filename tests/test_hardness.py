@@ -6,11 +6,62 @@ from typing import Any
 import numpy as np
 import pytest
 from backends import EPS, Backend, check_near
+from cards import Card, on_similarities, positives_only, roles, scalar
 from differences import derivative
+from loops import Matrix, Row, penalty_entropy, relative_penalty
+from loops import roles as roles_of
+from loops import temperature_for_entropy as temperature_in_loops
 from mpmath import mp, mpf
 
 import refcl
 from refcl import hardness
+
+
+def entropy_slope(s: Matrix, temperature: float, **who: Any) -> Row:
+    out = []
+    for s_i, r in zip(s, relative_penalty(s, temperature, **who), strict=True):
+        mean = sum(r_k * s_k for r_k, s_k in zip(r, s_i, strict=True))
+        out.append(sum(r_k * (s_k - mean) ** 2 for r_k, s_k in zip(r, s_i, strict=True)) / temperature**3)
+    return out
+
+
+def balance(ds: Matrix, **who: Any) -> Row:
+    return [abs(sum(d[k] for k in others)) / abs(d[p]) for d, (p, others) in zip(ds, roles_of(ds, **who), strict=True)]
+
+
+def small_temperature_bound(s: Matrix, temperature: float, **who: Any) -> Any:
+    lower, upper = [], []
+    for s_i, (p, others) in zip(s, roles_of(s, **who), strict=True):
+        lower.append(max(0.0, *((s_i[k] - s_i[p]) / temperature for k in others)))
+        upper.append(lower[-1] + math.log(len(others) + 1))
+    return lower, upper
+
+
+def large_temperature_form(s: Matrix, temperature: float, **who: Any) -> Row:
+    out = []
+    for s_i, (p, others) in zip(s, roles_of(s, **who), strict=True):
+        values = [s_i[k] for k in [p, *others]]
+        mean = sum(values) / len(values)
+        variance = sum((value - mean) ** 2 for value in values) / len(values)
+        out.append(math.log(len(values)) - (s_i[p] - mean) / temperature + variance / (2 * temperature**2))
+    return out
+
+
+EVERYWHERE = [("diagonal", on_similarities(scalar(0.2))), ("roles", on_similarities(scalar(0.3), roles=roles))]
+HARDEST = [*EVERYWHERE, ("hardest", on_similarities(scalar(0.3), roles=roles, hardest=0.4))]
+CARDS = [
+    Card(hardness.relative_penalty, HARDEST, relative_penalty),
+    Card(hardness.penalty_entropy, HARDEST, penalty_entropy),
+    Card(hardness.entropy_slope, HARDEST, entropy_slope),
+    Card(hardness.small_temperature_bound, EVERYWHERE, small_temperature_bound),
+    Card(hardness.large_temperature_form, EVERYWHERE, large_temperature_form),
+    Card(hardness.temperature_for_entropy, [("diagonal", on_similarities(0.9))], temperature_in_loops),
+    Card(
+        hardness.balance,
+        [("diagonal", on_similarities()), ("positive", on_similarities(roles=positives_only))],
+        balance,
+    ),
+]
 
 S = np.random.default_rng(13).uniform(-1, 1, (4, 9))
 IGNORE = np.zeros((4, 9), dtype=bool)
@@ -133,19 +184,34 @@ def test_the_large_temperature_form_leaves_out_what_does_not_count() -> None:
     assert got[2] == 0.0
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        hardness.relative_penalty,
-        hardness.penalty_entropy,
-        hardness.entropy_slope,
-        hardness.small_temperature_bound,
-        hardness.large_temperature_form,
-    ],
-    ids=lambda function: function.__name__,
-)
-def test_temperature_is_checked_by_name(function: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{function.__name__}: temperature must be > 0 and finite, got -0.1\.$"):
-        function(S, -0.1)
-    with pytest.raises(ValueError, match=rf"^{function.__name__}: 4 anchors need at least as many candidates"):
-        function(S[:, :3], 0.1)
+def test_a_similarity_of_minus_infinity_is_ignored(backend: Backend) -> None:
+    s, ignore = S.copy(), np.zeros(S.shape, dtype=bool)
+    s[:, -1], ignore[:, -1] = -np.inf, True
+    for function in (hardness.penalty_entropy, hardness.entropy_slope, hardness.temperature_for_entropy):
+        got = backend.host(function(backend.array(s), 0.7))
+        np.testing.assert_array_equal(got, backend.host(function(backend.array(S), 0.7, ignore=backend.array(ignore))))
+
+
+@pytest.mark.parametrize("nearest", [1, 3, 7])
+def test_an_entropy_next_to_its_limit_has_a_temperature(nearest: int) -> None:
+    """One number above the log of the number of the nearest, or below that of all: found, to rounding."""
+    row = np.array([[0.9, *[0.8] * nearest, 0.3, 0.1, -0.4]])
+    for entropy in (np.nextafter(np.log(nearest), 9.0), np.nextafter(np.log(nearest + 3), 0.0)):
+        tau = hardness.temperature_for_entropy(row, float(entropy))[0]
+        got = hardness.penalty_entropy(row, float(tau))[0]
+        assert got == pytest.approx(entropy, rel=4 * EPS["float64"], abs=0)
+
+
+@pytest.mark.parametrize("gap", [1e-12, 1e-100, 1e-300])
+def test_scales_may_lie_far_apart(gap: float) -> None:
+    row = np.array([[0.9, 0.0, -gap, -1.0]])
+    for entropy in (0.3, 0.69, 0.7, 1.0):
+        tau = hardness.temperature_for_entropy(row, entropy)[0]
+        assert hardness.penalty_entropy(row, float(tau))[0] == pytest.approx(entropy, rel=1e-11, abs=0)
+
+
+def test_differences_below_the_normal_numbers_are_ties() -> None:
+    row = np.array([[0.9, 0.0, -1e-320, -1.0]])
+    with pytest.raises(ValueError, match="between log 2 and log 3"):
+        hardness.temperature_for_entropy(row, 0.3)
+    assert np.isfinite(hardness.temperature_for_entropy(row, 0.9)).all()

@@ -1,15 +1,64 @@
 """Alignment, uniformity, tolerance, local separation."""
 
 import math
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from backends import EPS, Backend, check_near
+from backends import EPS, Backend, check_near, check_same_bits, leaves
+from cards import Builder, Card, on_similarities, roles, rows, two_views
+from loops import Matrix, alignment, inner_product, uniformity
+from loops import roles as roles_of
 from mpmath import mp, mpf
+from peers import X, Y, check_same, derived, of_torch, torch
 from scipy import integrate
 
 from refcl import metrics
+
+
+def tolerance(z: Matrix, labels: list[int], *, normalized: bool = True, self_pairs: bool = False) -> float:
+    s = inner_product(z, z)
+    n = len(z)
+    means, total, pairs = [], 0.0, 0
+    for i in range(n):
+        partners = [j for j in range(n) if self_pairs or j != i]
+        alike = [s[i][j] for j in partners if labels[i] == labels[j]]
+        total, pairs = total + sum(alike), pairs + len(partners)
+        if alike:
+            means.append(sum(alike) / len(alike))
+    return sum(means) / len(means) if normalized else total / pairs
+
+
+def local_separation(s: Matrix, *, nearest: int = 10, **who: Any) -> Any:
+    who_is = roles_of(s, **who)
+    return (
+        [s_i[p] for s_i, (p, _) in zip(s, who_is, strict=True)],
+        [sorted((s_i[k] for k in others), reverse=True)[:nearest] for s_i, (_, others) in zip(s, who_is, strict=True)],
+    )
+
+
+def build_rows(t: float) -> Builder:
+    return lambda rng, z: ((rows(rng, max(z.n, 2), z.d) / 3,), {"t": t})  # one row makes no pair
+
+
+def build_labelled(normalized: bool, self_pairs: bool) -> Builder:
+    settings = {"normalized": normalized, "self_pairs": self_pairs}
+    return lambda rng, z: ((rows(rng, z.n, z.d), np.arange(z.n) // 2 % 3), settings)
+
+
+BOTH = (True, False)
+CARDS = [
+    Card(metrics.alignment, [(f"{alpha}", two_views(alpha=alpha)) for alpha in (2.0, 1.5)], alignment),
+    Card(metrics.uniformity, [(f"{t}", build_rows(t)) for t in (2.0, 0.3)], uniformity),
+    Card(metrics.tolerance, [(f"{n}-{s}", build_labelled(n, s)) for n in BOTH for s in BOTH], tolerance),
+    Card(
+        metrics.local_separation,
+        [("diagonal", on_similarities(nearest=3)), ("roles", on_similarities(nearest=1, roles=roles))],
+        local_separation,
+    ),
+]
 
 
 def sphere(rng: np.random.Generator, n: int, d: int) -> Any:
@@ -168,3 +217,103 @@ def test_local_separation_of_too_few_negatives_is_nan(backend: Backend) -> None:
     nearest = backend.host(metrics.local_separation(s, nearest=2, ignore=ignore).nearest)
     assert nearest[0, 0] == 0.75
     assert np.isnan(nearest[0, 1])
+
+
+# Strips of rows. What is asked of several strips is what one strip says.
+
+KINDS = {
+    "sphere": sphere(np.random.default_rng(21), 12, 3),
+    "near": Z[:1] + 1e-4 * sphere(np.random.default_rng(22), 12, 3),
+    "far": np.concat([Z, 30.0 * Z[:5]]),  # the greatest exponents of two strips are far apart
+}
+STRIPS = {1: 12, 25: 6, 50: 3, 72: 2, 100: 2, 143: 2, 144: 1}  # entries of a strip -> how many there are of 12 rows
+
+
+@pytest.mark.parametrize(("entries", "strips"), STRIPS.items())
+def test_strips_are_of_rows_and_of_about_one_size(entries: int, strips: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "STRIP_ENTRIES", entries)
+    cut = metrics._strips(12, 12)
+    assert [row for rows in cut for row in range(12)[rows]] == list(range(12))
+    assert len(cut) == strips
+    assert len({rows.stop - rows.start for rows in cut}) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("entries", [1, 25, 60, 100])
+def test_uniformity_of_several_strips_is_that_of_one(
+    kind: str, entries: int, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z = backend.array(KINDS[kind])
+    value, grads = metrics.uniformity(z)
+    monkeypatch.setattr(metrics, "STRIP_ENTRIES", entries)
+    again, grads_again = metrics.uniformity(z)
+    # Where some rows lie far off, the distances of the others are small differences of large numbers.
+    rtol = (200 if kind == "far" else 20) * EPS[backend.dtype]
+    check_near(backend.host(again), backend.host(value), rtol=rtol)
+    check_near(backend.host(grads_again.dz), backend.host(grads.dz), rtol=rtol)
+
+
+@pytest.mark.parametrize("entries", [1, 25, 100])
+def test_tolerance_of_several_strips_is_that_of_one(
+    entries: int, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z, labels = backend.array(KINDS["sphere"]), backend.array(np.arange(12) // 3 % 3)
+    for normalized in (True, False):
+        for self_pairs in (True, False):
+            want = metrics.tolerance(z, labels, normalized=normalized, self_pairs=self_pairs)
+            with monkeypatch.context() as patch:
+                patch.setattr(metrics, "STRIP_ENTRIES", entries)
+                got = metrics.tolerance(z, labels, normalized=normalized, self_pairs=self_pairs)
+            check_near(backend.host(got), backend.host(want), rtol=20 * EPS[backend.dtype])
+
+
+@pytest.mark.parametrize("entries", [1, 25, 60])
+def test_local_separation_of_several_strips_has_the_bits_of_one(
+    entries: int, backend: Backend, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = backend.array(rng.uniform(-1, 1, (7, 12)))
+    roles = {"positive": backend.array(rng.integers(0, 12, 7)), "ignore": backend.array(rng.random((7, 12)) < 0.5)}
+    for settings in ({}, roles):
+        want = metrics.local_separation(s, nearest=9, **settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics, "STRIP_ENTRIES", entries)
+            got = metrics.local_separation(s, nearest=9, **settings)
+        check_same_bits(backend.hosts(got), backend.hosts(want))
+
+
+def test_a_cache_of_uniformity_holds_no_matrix_of_pairs() -> None:
+    _, cache = metrics.uniformity.forward(KINDS["sphere"])
+    assert max(np.size(x) for x in leaves(cache)) == KINDS["sphere"].size
+
+
+def peak(function: Callable[..., Any], *inputs: Any) -> int:
+    """Return the most bytes that were held at one time."""
+    tracemalloc.start()
+    function(*inputs)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+def test_memory_is_that_of_a_few_strips(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "STRIP_ENTRIES", 1 << 17)
+    z = sphere(rng, 2200, 16).astype("float32")
+    strip = metrics.STRIP_ENTRIES * z.itemsize
+    assert z.shape[0] ** 2 * z.itemsize > 30 * strip
+    assert peak(metrics.uniformity, z) < 10 * strip
+    assert peak(metrics.tolerance, z, rng.integers(0, 10, 2200)) < 4 * strip
+    assert peak(metrics.local_separation, z[:1500] @ z.T) < 4 * strip
+
+
+@of_torch
+@pytest.mark.parametrize("t", [2.0, 0.5])
+def test_uniformity_is_wang_and_isola_s_in_pytorch(t: float) -> None:
+    theirs = derived(lambda z: torch.pdist(z).pow(2).mul(-t).exp().mean().log(), X / 3)
+    check_same(metrics.uniformity(X / 3, t=t), theirs)
+
+
+@of_torch
+@pytest.mark.parametrize("alpha", [2.0, 1.5])
+def test_alignment_is_wang_and_isola_s_in_pytorch(alpha: float) -> None:
+    theirs = derived(lambda a, b: (a - b).norm(dim=1).pow(alpha).mean(), X, Y)
+    check_same(metrics.alignment(X, Y, alpha=alpha), theirs)

@@ -38,12 +38,22 @@ def test_a_collapse_has_this_value() -> None:
 
 
 def test_what_means_nothing_gets_no_meaning() -> None:
-    assert explain_value(1.2345678, 64, 0.2) == []
+    (only,) = explain_value(1.2345678, 64, 0.2)
+    assert "of the way from collapse" in only.meaning
+    assert "ln(2N-1) = 4.844" in only.formula
 
 
 def test_a_tolerance_can_be_given() -> None:
     assert explain_value(4.84, 64, tolerance=0.01)[0].formula == "ln(2N-1)"
-    assert explain_value(4.84, 64, tolerance=1e-6) == []
+    (only,) = explain_value(4.84, 64, tolerance=1e-6)
+    assert only.formula == "100% of ln(2N-1) = 4.844"
+
+
+def test_the_other_end_and_what_lies_below() -> None:
+    assert explain_value(0.2395, 2, 0.5)[0].formula == "ln(1 + (2N-2) exp(-1/τ))"
+    assert "twice in the batch" in explain_value(0.6931, 64, 0.05)[0].meaning
+    (only,) = explain_value(-5.1, 64, 0.1)
+    assert "decoupled" in only.meaning
 
 
 @pytest.mark.parametrize(

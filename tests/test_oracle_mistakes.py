@@ -13,13 +13,22 @@ from refcl.oracle import check
 from refcl.oracle.mistakes import CATALOGUE, DISTRIBUTED, links
 
 NUMPY = [*numpy_cases(), *descendant_cases()]
+# What is tried with τ as an argument is asked again with τ baked in, and differences of values are taken, where slow
+# tests are: but for the first of each loss that has no gradient of its own, and the first mistake in it.
+FREE = {case.name.removesuffix(", τ free") for case in NUMPY if case.name.endswith("τ free")}
+BY_VALUES = [case for case in NUMPY if case.name.endswith("numeric")]
+FIRST = [case for loss in {c.loss for c in BY_VALUES} for case in [c for c in BY_VALUES if c.loss == loss][:2]]
+
+
+def marks(case: Case) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if case.name in FREE or (case in BY_VALUES and case not in FIRST) else []
 
 
 def named(case: Case) -> str:
     return f"{case.loss}, {case.name}".replace(" ", "-")
 
 
-@pytest.mark.parametrize("case", NUMPY, ids=named)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=marks(case), id=named(case)) for case in NUMPY])
 def test_numpy(case: Case) -> None:
     report = check(case.candidate, case.loss, **case.settings)
     assert report.verdict == case.expected, str(report)
@@ -127,26 +136,44 @@ def unnamed() -> list[tuple[str, Callable[..., Any]]]:
     )]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "function"), unnamed(), ids=[name for name, _ in unnamed()])
-def test_what_has_no_name_is_unknown(name: str, function: Callable[..., Any]) -> None:
+SAID = {
+    "squared_temperature": "the temperature is applied twice",
+    "swapped_gradients": "gradients are swapped",
+    "one_gradient_entry": "the gradient da is not that of the value",
+    "euclidean": "the negative Euclidean distance, not squared",
+    "cosine_to_angle": "the angle",
+    "slightly_scaled_negatives": "count 0.999 times",
+}
+
+
+LATER = ("half_of_the_negatives", "value_of_another_batch", "cosine_to_angle")
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [pytest.param(name, f, marks=[pytest.mark.slow] if name in LATER else [], id=name) for name, f in unnamed()],
+)
+def test_what_has_no_name_is_measured(name: str, function: Callable[..., Any]) -> None:
     report = check(lambda a, b: function(a, b, 0.2), "nt_xent", temperature=0.2)
-    assert report.verdict == "unknown", str(report)
+    assert report.verdict in ("differs", "unknown"), str(report)
     assert report.failed
     assert not report.findings
+    said = " ".join(d.what for d in report.differences)
+    assert SAID.get(name, "") in said, str(report)
 
 
 def test_another_temperature_is_seen() -> None:
     report = check(lambda a, b: in_numpy.right(a, b, 0.04), "nt_xent", temperature=0.2)
-    assert any("another temperature: 0.04" in line for line in report.evidence)
+    assert report.differences[0].what == "the temperature is applied twice: it is τ squared"
 
 
 def test_another_loss_and_another_setting_are_seen() -> None:
     report = check(lambda s, temperature: refcl.simple_contrastive(s)[0], "softmax_contrastive")
-    assert report.evidence == ["It is refcl.simple_contrastive to rounding."]
+    assert report.right_for == ["refcl.simple_contrastive"]
     report = check(refcl.clip, "clip", direction="first")
-    assert 'It is right for direction="both".' in report.evidence
+    assert report.right_for == ['direction="both"']
     report = check(refcl.info_nce, "info_nce", normalize=False)
-    assert "It is right for normalize=True." in report.evidence
+    assert report.right_for == ["normalize=True"]
 
 
 def test_broken_laws_are_said() -> None:
@@ -155,7 +182,7 @@ def test_broken_laws_are_said() -> None:
         return loss, (grads.ds + 0.01, grads.dtemperature)
 
     report = check(tilted, "softmax_contrastive")
-    assert report.verdict == "unknown"
+    assert report.verdict == "differs"
     broken = [law.name for law in report.invariants if not law.holds]
     assert broken == ["each row of ds sums to 0", "dtemperature follows from the others"]
 

@@ -12,7 +12,7 @@ import pytest
 import refcl.oracle.vectors
 from refcl.oracle.question import ask
 from refcl.oracle.vectors import FILES, copy_vectors, load_vectors
-from refcl.oracle.verify import verify
+from refcl.oracle.verify import judge_answers, verify
 
 HERE = Path(refcl.oracle.vectors.__file__).parent
 VECTORS = load_vectors()
@@ -41,21 +41,21 @@ def test_the_file_holds_together() -> None:
     flags = {flag for _, test in cases() for flag in test["flags"]}
     assert flags == set(VECTORS["notes"])
     assert len(flags) >= 25
-    assert sum((HERE / name).stat().st_size for name in FILES) < 2_000_000
+    assert sum((HERE / name).stat().st_size for name in FILES if name.endswith(".json")) < 2_000_000
 
 
+@pytest.mark.slow
 def test_the_files_are_regenerated_bit_for_bit() -> None:
     pytest.importorskip("mpmath", reason="50 digits are mpmath's")
-    from refcl.oracle.vectors.generate import generate, to_json, to_npz
+    from vectors.generate import generate, to_json
 
     vectors = generate()
     assert to_json(vectors).encode() == (HERE / "contrastive.json").read_bytes()
-    assert to_npz(vectors) == (HERE / "contrastive.npz").read_bytes()
 
 
 @pytest.mark.parametrize("number", [1, 12, 60, 100])
 def test_one_case_is_recomputed(number: int) -> None:
-    from refcl.oracle.vectors.exact import answer
+    from vectors.exact import answer
 
     group, test = next((g, t) for g, t in cases() if t["tcId"] == number)
     value, gradients = answer(group["loss"], group["settings"], test["inputs"])
@@ -81,8 +81,9 @@ def test_refcl_agrees_well_within_the_tolerance(group: dict[str, Any]) -> None:
             assert error <= 0.2 * tolerance["gradients"][question.scalar]
 
 
-def test_the_npz_holds_the_same_numbers() -> None:
-    with np.load(HERE / "contrastive.npz", allow_pickle=False) as arrays:
+def test_the_npz_holds_the_same_numbers(tmp_path: Path) -> None:
+    copy_vectors(tmp_path)
+    with np.load(tmp_path / "contrastive.npz", allow_pickle=False) as arrays:
         for _, test in cases():
             key = f"{test['tcId']:03d}"
             assert np.array_equal(arrays[f"{key}/value"], np.array(test["value"]))
@@ -113,7 +114,7 @@ def test_copies_are_whole(tmp_path: Path) -> None:
     written = copy_vectors(tmp_path / "new" / "folder")
     assert [path.name for path in written] == list(FILES)
     assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == sorted(FILES)
-    assert all(path.read_bytes() == (HERE / path.name).read_bytes() for path in written)
+    assert all(path.read_bytes() == (HERE / path.name).read_bytes() for path in written if path.suffix == ".json")
 
 
 def filled(tmp_path: Path, change: Any = lambda answer: answer, only: Any = lambda group: True, **top: Any) -> Path:
@@ -141,7 +142,8 @@ def test_answers_in_single_precision_are_held_to_it(tmp_path: Path) -> None:
         return bool(group["loss"] == "info_nce")
 
     assert all(report.ok for report in verify(filled(tmp_path, narrow, only, precision="float32")))
-    assert not any(report.ok for report in verify(filled(tmp_path, narrow, only)))
+    for report in verify(filled(tmp_path, narrow, only)):
+        assert any("single precision inside" in note for note in report.notes), "what is off by less than 1e-6 is said"
 
 
 def doubled(x: Any) -> Any:
@@ -192,13 +194,23 @@ def test_gradients_of_some_arrays_only_are_refused(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("{", "not JSON"),
-        ("[]", "no answers"),
-        ('{"answers": []}', "no answers"),
-        ('{"answers": [{"value": 1}]}', r"answers\[0\] must have a tcId and a value"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"answers": [{"tcId": 1, "value": ' + "9" * 5000 + "}]}", "Exceeds the limit"),
+        ("null", "the file must be object; got null"),
+        ("[]", r"the file must be object; got \[\]"),
+        ('{"answers": []}', "answers must contain at least 1 items"),
+        ('{"answers": [{"value": 1}]}', r"answers\[0\] must contain \['tcId'\] properties"),
+        ('{"answers": [{"tcId": true, "value": 1}]}', r"answers\[0\].tcId must be integer; got true"),
+        ('{"answers": [{"tcId": 1, "value": 1, "value": 2}]}', "'value' stands twice in one object"),
+        ('{"answers": [{"tcId": 1, "value": 1, "gradients": 5}]}', r"answers\[0\].gradients must be object; got 5"),
+        ('{"answers": [{"tcId": 1, "value": "one"}]}', r'answers\[0\].value must be numbers, .*; got "one"'),
+        ('{"answers": [{"tcId": 1, "value": [[1], {}]}]}', r"answers\[0\].value must be numbers"),
         ('{"answers": [{"tcId": 9999, "value": 1}]}', "there is no test with tcId 9999"),
         ('{"answers": [{"tcId": 1, "value": 1}, {"tcId": 1, "value": 1}]}', "tcId 1 is answered twice"),
-        ('{"answers": [{"tcId": 1, "value": 1}], "precision": "half"}', "precision must be"),
+        ('{"answers": [{"tcId": 1, "value": 1}], "precision": "half"}', "precision must be one of"),
+        ('{"answers": [{"tcId": 1, "value": 1}], "precision": [1]}', r"precision must be one of .*; got \[1\]"),
     ],
+    ids=range(16),
 )
 def test_a_file_that_is_no_answer_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "answers.json"
@@ -211,11 +223,9 @@ def test_a_file_that_is_no_answer_is_refused(text: str, sentence: str, tmp_path:
     ("answer", "sentence"),
     [
         ({"tcId": 1, "value": [1.0, 2.0]}, "tcId 1: value has shape (2,); expected ()."),
-        ({"tcId": 1, "value": "one"}, "tcId 1: value is not made of numbers."),
+        ({"tcId": 1, "value": [[1.0], [1.0, 2.0]]}, "tcId 1: value is not made of numbers."),
         ({"tcId": 1, "value": 10**400}, "tcId 1: value is not made of numbers that fit into float64."),
         ({"tcId": 1, "value": 1.0, "gradients": {"x": 1.0}}, "tcId 1: there is no gradient of 'x'."),
-        ({"tcId": 1, "value": None}, "it returned NaN or infinity on probe"),
-        ({"tcId": 1, "value": "NaN"}, "it returned NaN or infinity on probe"),
     ],
 )
 def test_an_answer_that_cannot_be_judged_gets_a_sentence(answer: Any, sentence: str, tmp_path: Path) -> None:
@@ -224,6 +234,21 @@ def test_an_answer_that_cannot_be_judged_gets_a_sentence(answer: Any, sentence: 
     (report,) = verify(path)
     assert report.verdict == "not judged"
     assert sentence in report.reason
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = filled(tmp_path, only=lambda group: group is VECTORS["testGroups"][0])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert verify(path)[0].ok
+
+
+def test_what_is_not_answered_is_counted(tmp_path: Path) -> None:
+    total = VECTORS["numberOfTests"]
+    assert judge_answers(filled(tmp_path)).missing == ""
+    some = filled(tmp_path, only=lambda group: group is VECTORS["testGroups"][0])
+    assert judge_answers(some).missing == f"{total - 12} of {total} tests are not answered"
+    bare = filled(tmp_path, lambda answer: {"tcId": answer["tcId"], "value": answer["value"]})
+    assert judge_answers(bare).missing == f"{total} answers lack gradients"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
@@ -254,3 +279,12 @@ def test_the_example_in_c_says_what_it_cannot_read(tmp_path: Path) -> None:
         done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("value", [None, "NaN"])
+def test_nan_where_a_number_exists_is_wrong(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps({"answers": [{"tcId": 1, "value": value}]}), encoding="utf-8")
+    (report,) = verify(path)
+    assert report.verdict == "differs"
+    assert "NaN" in str(report)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backends import EPS, Backend, check_near, check_same_bits
-from oracle_mpmath import exact, softmax_truth
+from digits import exact, softmax_truth
 
 import refcl
 from refcl import hardness, metrics
@@ -236,7 +236,7 @@ def test_worked_numbers_of_the_hard_loss(temperature: float, value: float) -> No
 def test_the_derivative_by_the_temperature_from_entropy_and_gap() -> None:
     """∂L/∂τ = (σ/τ)(H(r) − gap): for the reader."""
     negatives = np.array([[False, True, True, True, True]])
-    gap, _ = refcl.pooling.soft_maximum(SIMILARITIES[:, 0], SIMILARITIES, 0.2, negatives=negatives)
+    gap, _ = refcl.walk.pooling.soft_maximum(SIMILARITIES[:, 0], SIMILARITIES, 0.2, negatives=negatives)
     loss, grads = refcl.softmax_contrastive(SIMILARITIES, 0.2)
     learn = 1 - math.exp(-float(loss))
     entropy = hardness.penalty_entropy(SIMILARITIES, 0.2)

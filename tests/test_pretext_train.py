@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from backends import backend_named, ban_host_reads
 
-from refcl.encoder import mlp
 from refcl.experiment.data import Data, load
 from refcl.experiment.evaluate import evaluate
 from refcl.experiment.objectives import Run
@@ -14,8 +13,9 @@ from refcl.experiment.optim import tree_map
 from refcl.experiment.pretext.heads import side_by_side
 from refcl.experiment.pretext.tasks import TASKS, Task
 from refcl.experiment.pretext.train import start_head, task_gradients, train_pretext
-from refcl.experiment.train import Model, Settings, embed, start_model
+from refcl.experiment.train import Model, Send, Settings, embed, start_model
 from refcl.experiment.views import Strength
+from refcl.walk.encoder import mlp
 
 DIGITS = load()
 SMALL = DIGITS._replace(training=DIGITS.training._replace(x=DIGITS.training.x[:200], y=DIGITS.training.y[:200]))
@@ -97,13 +97,16 @@ def test_every_epoch_is_counted() -> None:
     assert epochs == [1, 2]
 
 
-@every_task
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("rotation", "colourisation") else pytest.param(name, marks=pytest.mark.slow) for name in TASKS],
+)
 def test_the_task_is_learnt_and_the_encoder_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every batch is asked anew, so that a falling loss is no memory of the answers."""
     losses: list[float] = []
 
-    def watched(data: Data, strength: Strength) -> Task:
-        task = prepare(data, strength)
+    def watched(data: Data, strength: Strength, send: Send) -> Task:
+        task = prepare(data, strength, send)
 
         def loss(outputs: np.ndarray, **answer: np.ndarray) -> Any:
             value, grads = task.loss(outputs, **answer)

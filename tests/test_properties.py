@@ -178,7 +178,7 @@ def test_more_negatives_never_lower_the_loss(pair: Any, temperature: float) -> N
 
 @given(pair=embeddings(), t=st.floats(0.1, 5.0))
 def test_uniformity_is_between_its_least_and_zero(pair: Any, t: float) -> None:
-    z, _ = refcl.sphere.l2_normalize(pair[1])
+    z, _ = refcl.walk.sphere.l2_normalize(pair[1])
     value, grads = metrics.uniformity(z, t=t)
     assert -4 * t - 1e-12 <= float(value) <= 0
     assert np.abs(grads.dz.sum(axis=0)).max() <= 1e-13 * t
@@ -186,7 +186,7 @@ def test_uniformity_is_between_its_least_and_zero(pair: Any, t: float) -> None:
 
 @given(pair=embeddings())
 def test_alignment_and_tolerance_of_unit_rows_keep_their_range(pair: Any) -> None:
-    z, _ = refcl.sphere.l2_normalize(pair[1])
+    z, _ = refcl.walk.sphere.l2_normalize(pair[1])
     assert 0 <= float(metrics.alignment(z, -z)[0]) <= 4 + 1e-14
     assert float(metrics.alignment(z, z)[0]) == 0
     assert -1 - 1e-14 <= float(metrics.tolerance(z, np.zeros(len(z), dtype=int))) <= 1 + 1e-14

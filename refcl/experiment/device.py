@@ -1,6 +1,6 @@
 """Where the arrays of a run live.
 
-In:  "cpu" or "gpu".  Out: the function that moves a NumPy array there.
+In:  "cpu" or "gpu".  Out: the function that moves a NumPy array there, and random numbers that are drawn there.
 The only file of the experiment that names CuPy; everything else asks the arrays which library they belong to.
 """
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from refcl.backend import Array
+from refcl.core.arrays import Array, library_of
 from refcl.experiment.errors import StudyError
+from refcl.experiment.seeding import generator
 
 DEVICES = ("cpu", "gpu")
 
@@ -49,6 +50,35 @@ def sender(device: str) -> Callable[[np.ndarray], Array]:
         raise StudyError(f"--device gpu: {error}; --device cpu runs without one.") from None
     send: Callable[[np.ndarray], Array] = cupy.asarray
     return send
+
+
+def generator_beside(seed: int, purpose: str, *, like: Array) -> Any:
+    """Return the generator of a seed for one purpose, one that draws on the GPU where ``like`` is there.
+
+    Parameters
+    ----------
+    seed, purpose
+        As in `refcl.experiment.seeding.generator`.
+    like : array
+        Where the numbers are needed.
+
+    Returns
+    -------
+    numpy.random.Generator or cupy.random.Generator
+        Of one seed, the two draw other numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.experiment.device import generator_beside
+    >>> generator_beside(0, "views", like=np.zeros(3))
+    Generator(PCG64) at ...
+    """
+    rng, library = generator(seed, purpose), library_of(like)
+    if library is None or library.name != "cupy":
+        return rng
+    with like.device:
+        return library.xp.random.default_rng(int(rng.integers(1 << 63)))
 
 
 def describe_gpus() -> str:

@@ -5,6 +5,8 @@ In:  this machine.  Out: lines for a person: versions, BLAS and its threads, dev
 
 import os
 import platform
+import socket
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy  # noqa: F401 - threadpoolctl sees only libraries that are loaded
@@ -31,6 +33,35 @@ def describe() -> str:
         ("gpu", describe_gpus()),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+@lru_cache(maxsize=1)
+def machine() -> dict[str, str]:
+    """Return everything of this process that the bits of a run depend on beside its settings.
+
+    Examples
+    --------
+    >>> from refcl.experiment.info import machine
+    >>> sorted(machine())[-2:]
+    ['refcl', 'scipy']
+    """
+    kernels = sorted({_kernels(library) for library in threadpool_info() if library["user_api"] == "blas"})
+    return {
+        "refcl": refcl.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "numpy": _version("numpy") or "none",
+        "scipy": _version("scipy") or "none",
+        "blas": "; ".join(kernels) or "none",
+    }
+
+
+def process_name() -> str:
+    """Return what this process may be called among others."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _kernels(library: dict[str, object]) -> str:
+    return f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".strip()
 
 
 def usable_cores() -> int:

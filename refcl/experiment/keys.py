@@ -10,10 +10,12 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from refcl.backend import Array, arange, constant, integers, namespace
-from refcl.encoder import Layer, mlp
+from refcl.core.arrays import Array, arange, constant, integers, namespace
 from refcl.experiment.optim import tree_map
-from refcl.sphere import l2_normalize
+from refcl.walk.encoder import Layer, mlp
+from refcl.walk.sphere import l2_normalize
+
+BANK, SAME, QUEUE = SOURCES = ("bank", "same", "queue")
 
 Params: TypeAlias = tuple[Layer, ...]
 
@@ -70,14 +72,14 @@ def start_bank(rng: np.random.Generator, size: int, dimension: int, *, like: Arr
     return Bank(_random_directions(rng, size, dimension, like))
 
 
-def bank_candidates(bank: Bank, index: np.ndarray) -> Candidates:
+def bank_candidates(bank: Bank, index: Array) -> Candidates:
     """Return the whole bank as candidates: a sample's own entry is its positive, all others are its negatives.
 
     Parameters
     ----------
     bank : Bank
         N entries.
-    index : (B,) array of int64, NumPy
+    index : (B,) array of int64
         Which training samples the batch holds.
 
     Returns
@@ -110,20 +112,22 @@ def updated_bank(bank: Bank, z: Array, index: np.ndarray, *, momentum: float = 0
     Examples
     --------
     >>> import numpy as np
-    >>> from refcl.experiment.keys import Bank, updated_bank
+    >>> from refcl.experiment.keys import Bank
+    >>> from refcl.experiment.keys import updated_bank
     >>> bank = Bank(np.array([[1.0, 0.0], [0.0, 1.0]]))
     >>> updated_bank(bank, np.array([[0.0, 1.0]]), np.array([0])).entries.round(3)
     array([[0.707, 0.707],
            [0.   , 1.   ]])
     """
     xp = namespace(z)
-    size = bank.entries.shape[0]
-    moved = momentum * xp.take(bank.entries, integers(index, like=z), axis=0) + (1.0 - momentum) * z  # (B, D)
-    unit, _ = l2_normalize.forward(moved)
+    size, batch = bank.entries.shape[0], index.size
     # Written as a gather, which every library has: the batch's rows stand below the bank's, and take their places.
     row = np.arange(size)
-    row[index] = size + np.arange(index.size)
-    return Bank(xp.take(xp.concat([bank.entries, unit], axis=0), integers(row, like=z), axis=0))
+    row[index] = size + np.arange(batch)
+    both = integers(np.concatenate([index, row]), like=z)  # (B + N,) moved at once
+    moved = momentum * xp.take(bank.entries, both[:batch], axis=0) + (1.0 - momentum) * z  # (B, D)
+    unit, _ = l2_normalize.forward(moved)
+    return Bank(xp.take(xp.concat([bank.entries, unit], axis=0), both[batch:], axis=0))
 
 
 class Queue(NamedTuple):
@@ -232,3 +236,31 @@ def enqueued(queue: Queue, key: Array, index: np.ndarray) -> Queue:
 def _random_directions(rng: np.random.Generator, size: int, dimension: int, like: Array) -> Array:
     directions, _ = l2_normalize.forward(constant(rng.standard_normal((size, dimension)), like=like))
     return directions
+
+
+def largest(s: Array, count: int) -> Array:
+    """Return where the largest entries of each row are, in no order that means anything.
+
+    Parameters
+    ----------
+    s : (N, M) array of float32 or float64
+        Without NaN.
+    count : int
+        How many, from 1 to M.
+
+    Returns
+    -------
+    (N, count) array of integers
+        Columns. The same ones every time, also where entries are equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.experiment.keys import largest
+    >>> sorted(largest(np.array([[0.3, 0.9, 0.1, 0.5]]), 2)[0].tolist())
+    [1, 3]
+    """
+    xp = namespace(s)
+    # The standard has no partition, and a full sort costs several times as much.
+    order = xp.argpartition(s, -count, axis=1) if hasattr(xp, "argpartition") else xp.argsort(s, axis=1)
+    return order[:, s.shape[1] - count :]

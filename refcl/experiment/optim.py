@@ -5,10 +5,11 @@ Out: new parameters and a new state; what came in is left as it was.
 A step treats every number alike, so all of them are laid in one row first: ten small arrays cost ten times the calls.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from refcl.backend import Array, namespace, zeros
+from refcl.core.arrays import Array, namespace, zeros
 
 OPTIMIZERS = ("adam", "sgd")
 
@@ -101,8 +102,9 @@ def as_tree(row: Array, like: Tree) -> Tree:
 
     def take(x: Array) -> Array:
         nonlocal start
-        start += x.size
-        return xp.reshape(row[start - x.size : start], x.shape)
+        size = math.prod(x.shape)
+        start += size
+        return xp.reshape(row[start - size : start], x.shape)
 
     return tree_map(take, like)
 
@@ -140,7 +142,8 @@ def sgd(
     Examples
     --------
     >>> import numpy as np
-    >>> from refcl.experiment.optim import sgd, start_sgd
+    >>> from refcl.experiment.optim import sgd
+    >>> from refcl.experiment.optim import start_sgd
     >>> params = (np.array([1.0]),)
     >>> after, state = sgd(params, (np.array([2.0]),), start_sgd(params), rate=0.1, weight_decay=0.0)
     >>> after
@@ -152,10 +155,10 @@ def sgd(
 
 
 class AdamState(NamedTuple):
-    """What a step adds to, each entry fading: a gradient of n steps ago counts β₁ⁿ, its square β₂ⁿ."""
+    """Running means of the gradients and of their squares; both start at zero, towards which they are biased."""
 
-    total: Array  # (P,) of all parameters in one row
-    square_total: Array  # (P,)
+    mean: Array  # (P,) of all parameters in one row
+    square: Array  # (P,)
     step: int
 
 
@@ -203,32 +206,29 @@ def adam(
     Examples
     --------
     >>> import numpy as np
-    >>> from refcl.experiment.optim import adam, start_adam
+    >>> from refcl.experiment.optim import adam
+    >>> from refcl.experiment.optim import start_adam
     >>> params = (np.array([1.0]),)
     >>> after, state = adam(params, (np.array([5.0]),), start_adam(params), rate=0.1)
     >>> after[0].round(6)  # the first step is as long as the rate, whatever the gradient's size
     array([0.9])
     """
     step = state.step + 1
-    # A total over the sum of its weights, 1 + β + ... + β^(step − 1), is a mean. These sums are numbers of the host:
-    # mean/(√square mean + eps) = total/(√square total + eps √square weight) · √square weight/weight.
-    weight, square_weight = ((1.0 - beta**step) / (1.0 - beta) for beta in betas)
-    root = square_weight**0.5
     p, g = in_one_row(params, params), in_one_row(grads, params)  # (P,)
     if weight_decay:
-        g += weight_decay * p
-    # What was allocated is used again: an array comes cold from memory.
-    total = betas[0] * state.total
-    total += g
-    g *= g
-    square_total = betas[1] * state.square_total
-    square_total += g
-    change = namespace(g).sqrt(square_total)
-    change += eps * root
-    change = total / change
-    change *= -rate * root / weight
-    p += change
-    return as_tree(p, params), AdamState(total, square_total, step)
+        g = g + weight_decay * p
+    # In place where the array is this function's own: a step of a small encoder is mostly this.
+    mean = betas[0] * state.mean
+    mean += (1.0 - betas[0]) * g
+    square = betas[1] * state.square
+    square += (1.0 - betas[1]) * g * g
+    change = mean / (1.0 - betas[0] ** step)
+    change *= rate
+    scale = namespace(p).sqrt(square / (1.0 - betas[1] ** step))
+    scale += eps
+    change /= scale
+    p -= change
+    return as_tree(p, params), AdamState(mean, square, step)
 
 
 def _leaves(tree: Tree) -> list[Array]:

@@ -18,10 +18,27 @@ Floats = NDArray[np.floating[Any]]
 
 PENALTY = 1e-4  # of the linear probe, on the squared weights
 DRAWS = 10  # of labels, in the few-label probe
+STRIP = 1024  # samples that are looked up at a time
 
 
 def linear_accuracy(training: Floats, labels: NDArray[np.int64], held_out: Floats, truth: NDArray[np.int64]) -> float:
-    r"""Return the accuracy of multinomial logistic regression, fitted on one part and measured on the other.
+    """Return the accuracy of logistic regression: the mean of `linear_correct`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.experiment.probe import linear_accuracy
+    >>> x, y = np.array([[1.0, 0.1], [0.9, 0.0], [0.0, 1.0], [0.1, 0.9]]), np.array([0, 0, 1, 1])
+    >>> linear_accuracy(x, y, x, y)
+    1.0
+    """
+    return float(np.mean(linear_correct(training, labels, held_out, truth)))
+
+
+def linear_correct(
+    training: Floats, labels: NDArray[np.int64], held_out: Floats, truth: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    r"""Say where multinomial logistic regression is right, fitted on one part and asked about the other.
 
     Parameters
     ----------
@@ -36,8 +53,8 @@ def linear_accuracy(training: Floats, labels: NDArray[np.int64], held_out: Float
 
     Returns
     -------
-    float
-        The share of the held-out samples whose largest logit is their class's.
+    (N',) array of booleans
+        True where the largest logit is that of the sample's class.
 
     Notes
     -----
@@ -48,10 +65,10 @@ def linear_accuracy(training: Floats, labels: NDArray[np.int64], held_out: Float
     Examples
     --------
     >>> import numpy as np
-    >>> from refcl.experiment.probe import linear_accuracy
+    >>> from refcl.experiment.probe import linear_correct
     >>> x, y = np.array([[1.0, 0.1], [0.9, 0.0], [0.0, 1.0], [0.1, 0.9]]), np.array([0, 0, 1, 1])
-    >>> linear_accuracy(x, y, x, y)
-    1.0
+    >>> linear_correct(x, y, x, np.array([0, 1, 1, 1]))
+    array([ True, False,  True,  True])
     """
     mean, deviation = training.mean(axis=0, dtype=np.float64), training.std(axis=0, dtype=np.float64)
     scale = 1.0 / np.where(deviation > 0.0, deviation, 1.0)
@@ -67,13 +84,29 @@ def linear_accuracy(training: Floats, labels: NDArray[np.int64], held_out: Float
     start = np.zeros(shape).ravel()
     weight = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x.reshape(shape)
     logits = (held_out - mean) * scale @ weight[:-1] + weight[-1]
-    return float(np.mean(np.argmax(logits, axis=1) == truth))
+    return np.asarray(np.argmax(logits, axis=1) == truth)
 
 
 def few_label_accuracy(
     training: Floats, labels: NDArray[np.int64], held_out: Floats, truth: NDArray[np.int64], *, seed: int
 ) -> float:
-    """Return the accuracy of the nearest labelled neighbour, with five labels a class, mean of ten draws of labels.
+    """Return the accuracy of the nearest labelled neighbour: the mean of `few_label_correct`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from refcl.experiment.probe import few_label_accuracy
+    >>> z, y = np.repeat(np.eye(2), 5, axis=0), np.repeat([0, 1], 5)
+    >>> few_label_accuracy(z, y, z, y, seed=0)
+    1.0
+    """
+    return float(np.mean(few_label_correct(training, labels, held_out, truth, seed=seed)))
+
+
+def few_label_correct(
+    training: Floats, labels: NDArray[np.int64], held_out: Floats, truth: NDArray[np.int64], *, seed: int
+) -> Floats:
+    """Say how often the nearest labelled neighbour is right, with five labels a class, over ten draws of labels.
 
     Parameters
     ----------
@@ -90,22 +123,24 @@ def few_label_accuracy(
 
     Returns
     -------
-    float
-        The share of the held-out samples whose nearest labelled sample, by cosine, is of their class.
+    (N',) array
+        The share of the draws in which the nearest labelled sample, by cosine, is of the sample's class.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from refcl.experiment.probe import few_label_accuracy
+    >>> from refcl.experiment.probe import few_label_correct
     >>> z, y = np.repeat(np.eye(2), 5, axis=0), np.repeat([0, 1], 5)
-    >>> few_label_accuracy(z, y, z, y, seed=0)
-    1.0
+    >>> few_label_correct(z, y, np.eye(2), np.array([0, 0]), seed=0)
+    array([1., 0.])
     """
     rng = generator(seed, "few labels")
     members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
-    accuracies = []
+    right = np.zeros(held_out.shape[0])
     for _ in range(DRAWS):
         known = np.concatenate([rng.choice(rows, LABELS_PER_CLASS, replace=False) for rows in members])
-        nearest = known[np.argmax(held_out @ training[known].T, axis=1)]
-        accuracies.append(np.mean(labels[nearest] == truth))
-    return float(np.mean(accuracies))
+        for start in range(0, held_out.shape[0], STRIP):
+            rows = slice(start, start + STRIP)
+            nearest = known[np.argmax(held_out[rows] @ training[known].T, axis=1)]
+            right[rows] += labels[nearest] == truth[rows]
+    return right / DRAWS

@@ -4,10 +4,19 @@ In:  how far the training is.  Out: τ, a number for any loss. It depends on no 
 """
 
 import math
+from typing import Any
 
-from refcl import validate
+from refcl.core.agreement import Call
+from refcl.core.arguments import number
+from refcl.core.pair import checked
 
 
+def _ask_order(call: Call, arguments: dict[str, Any]) -> None:
+    """Ask for a high that is no lower than the low."""
+    number(arguments["low"], at_least=True)(call, "high", arguments["high"])
+
+
+@checked(epoch=number(0.0, at_least=True), low=number(0.0), high=number(0.0), half_period=number(0.0), also=_ask_order)
 def cosine_temperature(epoch: float, *, low: float = 0.1, high: float = 1.0, half_period: float = 200.0) -> float:
     r"""Return a temperature that swings between two values along a cosine.
 
@@ -48,8 +57,4 @@ def cosine_temperature(epoch: float, *, low: float = 0.1, high: float = 1.0, hal
     >>> [round(cosine_temperature(epoch), 3) for epoch in (0, 100, 200, 300, 400)]
     [1.0, 0.55, 0.1, 0.55, 1.0]
     """
-    epoch = validate.setting("cosine_temperature", "epoch", epoch, above=0.0, at_least=True)
-    low = validate.setting("cosine_temperature", "low", low, above=0.0)
-    high = validate.setting("cosine_temperature", "high", high, above=low, at_least=True)
-    half_period = validate.setting("cosine_temperature", "half_period", half_period, above=0.0)
     return low + 0.5 * (high - low) * (1 + math.cos(math.pi * epoch / half_period))

@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.backend import Array, integers, namespace
-from refcl.encoder import Statistics, he_init, initial_running, mlp, updated_running
+from refcl.core.arrays import Array, integers, namespace
 from refcl.experiment import keys, optim
 from refcl.experiment.data import Data
+from refcl.experiment.device import generator_beside
 from refcl.experiment.keys import Bank, Params, Queue
 from refcl.experiment.objectives import Batch, Loss, Run, prepare_loss, start_learned
 from refcl.experiment.seeding import generator
 from refcl.experiment.views import Strength, view
-from refcl.sphere import l2_normalize
+from refcl.walk.encoder import he_init, initial_running, mlp, updated_running
+from refcl.walk.layers import Statistics
+from refcl.walk.sphere import l2_normalize
 
 Send = Callable[[np.ndarray], Array]
 
@@ -26,7 +28,7 @@ Send = Callable[[np.ndarray], Array]
 class Settings(NamedTuple):
     """What all runs of a study share."""
 
-    keys: str = "bank"
+    keys: str = keys.BANK
     epochs: int = 100
     batch: int = 128
     optimizer: str = "adam"
@@ -37,6 +39,13 @@ class Settings(NamedTuple):
     queue: int = 1024  # entries, where keys are a queue; fewer where there are fewer training samples
     views: Strength = Strength()
     device: str = "cpu"
+
+
+class Chosen(NamedTuple):
+    """Which training samples a batch holds."""
+
+    host: np.ndarray  # (B,)
+    there: Array  # (B,) the same beside the samples
 
 
 class Model(NamedTuple):
@@ -74,11 +83,17 @@ def start_model(seed: int, features: int, settings: Settings, send: Send) -> Mod
     return Model(params, initial_running(params))
 
 
+EMBEDDED = 2048  # samples at a time: with running statistics each is embedded by itself
+
+
 def embed(model: Model, x: Array) -> Array:
     """Return the embeddings (N, D) of samples (N, F), of length 1, with batch norm's running statistics."""
-    h, _ = mlp.forward(x, model.params, training=False, running=model.running)
-    z, _ = l2_normalize.forward(h)
-    return z
+    parts = []
+    for start in range(0, x.shape[0], EMBEDDED):
+        stop = min(start + EMBEDDED, x.shape[0])
+        h, _ = mlp.forward(x[start:stop, :], model.params, training=False, running=model.running)
+        parts.append(l2_normalize.forward(h)[0])
+    return namespace(x).concat(parts, axis=0)
 
 
 def train(data: Data, run: Run, settings: Settings, send: Send, tick: Callable[[int], None]) -> Model:
@@ -104,11 +119,11 @@ def train(data: Data, run: Run, settings: Settings, send: Send, tick: Callable[[
     """
     x = send(data.training.x)
     model = start_model(run.seed, x.shape[1], settings, send)
-    changes = generator(run.seed, "views")
+    changes = generator_beside(run.seed, "views", like=x)
     loss = prepare_loss(run, settings.keys)
 
     def gradients(
-        params: Trained, carried: tuple[tuple[Statistics, ...], Memory], sample: Array, index: np.ndarray
+        params: Trained, carried: tuple[tuple[Statistics, ...], Memory], sample: Array, chosen: Chosen
     ) -> tuple[Trained, tuple[tuple[Statistics, ...], Memory]]:
         running, memory = carried
         model = Model(params[0], running, params[1])
@@ -116,7 +131,7 @@ def train(data: Data, run: Run, settings: Settings, send: Send, tick: Callable[[
         def another_view() -> Array:
             return view(sample, changes, image=data.image, blank=data.blank, strength=settings.views)
 
-        grads, running, memory = _gradients(loss, model, memory, another_view, index, data.training.y[index])
+        grads, running, memory = _gradients(loss, model, memory, another_view, chosen, data.training.y[chosen.host])
         return grads, (running, memory)
 
     start: Trained = (model.params, start_learned(run.loss, like=x))
@@ -129,7 +144,7 @@ def descend(
     x: Array,
     params: optim.Tree,
     carried: Any,
-    gradients: Callable[[Any, Any, Array, np.ndarray], tuple[Any, Any]],
+    gradients: Callable[[Any, Any, Array, Chosen], tuple[Any, Any]],
     seed: int,
     settings: Settings,
     tick: Callable[[int], None],
@@ -145,7 +160,7 @@ def descend(
     carried : object
         What goes from batch to batch beside the parameters.
     gradients : callable
-        ``gradients(params, carried, sample, index)``, with the samples of a batch and their numbers, NumPy, returns the
+        ``gradients(params, carried, sample, chosen)``, with the samples of a batch and their numbers, returns the
         gradients, nested like the parameters, and what is carried to the next batch.
     seed : int
         Of the run, for the order of the samples.
@@ -165,19 +180,19 @@ def descend(
     order = generator(seed, "order")
     for epoch in range(settings.epochs):
         rate = optim.step_schedule(settings.learning_rate, epoch, settings.epochs)
-        for index in _batches(order, x.shape[0], settings.batch):
-            sample = xp.take(x, integers(index, like=x), axis=0)
-            grads, carried = gradients(params, carried, sample, index)
+        for chosen in _batches(order, x, settings.batch):
+            sample = xp.take(x, chosen.there, axis=0)
+            grads, carried = gradients(params, carried, sample, chosen)
             params, state = step(params, grads, state, rate=rate, weight_decay=settings.weight_decay)
         tick(epoch + 1)
     return params, carried
 
 
 def _gradients(
-    loss: Loss, model: Model, memory: Memory, another_view: Callable[[], Array], index: np.ndarray, labels: np.ndarray
+    loss: Loss, model: Model, memory: Memory, another_view: Callable[[], Array], chosen: Chosen, labels: np.ndarray
 ) -> tuple[Trained, tuple[Statistics, ...], Memory]:
     """Return the gradients of one batch, the running statistics and the memory after it."""
-    batch = index.size
+    batch = chosen.host.size
     x = another_view()
     xp = namespace(x)
     if memory is None:  # both views through the encoder, gradients through both
@@ -188,28 +203,29 @@ def _gradients(
     else:
         h, cache = mlp.forward(x, model.params)  # (B, D)
         if isinstance(memory, Bank):
-            candidates = keys.bank_candidates(memory, index)
-            memory = keys.updated_bank(memory, l2_normalize.forward(h)[0], index)
+            candidates = keys.bank_candidates(memory, chosen.there)
+            memory = keys.updated_bank(memory, l2_normalize.forward(h)[0], chosen.host)
         else:
             memory = keys.followed(memory, model.params)
-            candidates = keys.queue_candidates(memory, another_view(), index)
-            memory = keys.enqueued(memory, candidates.key[:batch, :], index)
+            candidates = keys.queue_candidates(memory, another_view(), chosen.host)
+            memory = keys.enqueued(memory, candidates.key[:batch, :], chosen.host)
         _, dh, _, dlearned = loss(Batch(h, candidates, labels, model.learned))  # the memory takes no gradient
     _, dparams = mlp.backward(dh, cache, to_input=False)
     return (dparams, dlearned), updated_running(cache, model.running), memory
 
 
 def _start_memory(run: Run, settings: Settings, size: int, model: Model) -> Memory:
-    if settings.keys == "same":
+    if settings.keys == keys.SAME:
         return None
     rng = generator(run.seed, "memory")
-    if settings.keys == "bank":
+    if settings.keys == keys.BANK:
         return keys.start_bank(rng, size, settings.dimension, like=model.params[0][0])
     return keys.start_queue(rng, min(settings.queue, size), settings.dimension, model.params)
 
 
-def _batches(rng: np.random.Generator, size: int, batch: int) -> Iterator[np.ndarray]:
+def _batches(rng: np.random.Generator, x: Array, batch: int) -> Iterator[Chosen]:
     # What is left over at the end of an epoch waits for the next, another permutation: every batch is of one size.
-    order = rng.permutation(size)
-    for start in range(0, size - batch + 1, batch):
-        yield order[start : start + batch]
+    order = rng.permutation(x.shape[0])
+    there = integers(order, like=x)  # an epoch's at once
+    for start in range(0, x.shape[0] - batch + 1, batch):
+        yield Chosen(order[start : start + batch], there[start : start + batch])

@@ -2,14 +2,16 @@
 
 In:  standardised samples (N, F) and a generator.
 Out: as many samples, each changed at random in ways that leave its class alone.
-Random numbers are drawn on the host and moved, so that a seed gives the same views on either library.
+The generator draws where the samples are, or on the host: then its numbers are moved.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from refcl.backend import Array, constant, integers, namespace
+from refcl.core.arrays import Array, arange, constant, integers, namespace
+
+AT_ONCE = 2048  # samples
 
 
 class Strength(NamedTuple):
@@ -35,7 +37,7 @@ def view(
     ----------
     x : (N, F) array of float32 or float64
         Standardised samples, of NumPy, CuPy or the array API standard.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator or cupy.random.Generator
         Where the numbers come from; it moves on.
     image : tuple of two or three int, or None
         Height and width where a sample is an image, row by row, and how many numbers a pixel has where it is more than
@@ -53,18 +55,22 @@ def view(
     Examples
     --------
     >>> import numpy as np
-    >>> from refcl.experiment.views import Strength, view
+    >>> from refcl.experiment.views import Strength
+    >>> from refcl.experiment.views import view
     >>> x = np.eye(4)[:1]
     >>> still = Strength(shift=0, brightness=0.0, noise=0.0, dropout=0.0)
     >>> view(x, np.random.default_rng(0), image=(2, 2), blank=0.0, strength=still)
     array([[1., 0., 0., 0.]])
     """
     xp = namespace(x)
+    if x.shape[0] > AT_ONCE:  # random numbers and what comes between take memory of their own
+        parts = [x[k : min(k + AT_ONCE, x.shape[0]), :] for k in range(0, x.shape[0], AT_ONCE)]
+        return xp.concat([view(part, rng, image=image, blank=blank, strength=strength) for part in parts], axis=0)
     empty = constant(blank, like=x)
     if image is not None:
         x = _shifted(x, rng, image, empty, strength.shift)
         low, high = 1.0 - strength.brightness, 1.0 + strength.brightness
-        factor = constant(rng.uniform(low, high, size=(x.shape[0], 1)), like=x)
+        factor = constant(low + (high - low) * rng.random((x.shape[0], 1)), like=x)
         x = x * factor + empty * (1.0 - factor)
     noise = rng.standard_normal(x.shape, dtype=np.float32)
     x = x + constant(strength.noise * noise, like=x)
@@ -76,12 +82,12 @@ def _shifted(x: Array, rng: np.random.Generator, image: tuple[int, ...], empty: 
     # A shift is a gather: each pixel's source is a pixel of x, or the extra one at the end where it is outside.
     height, width = image[:2]
     channels = x.shape[1] // (height * width)
-    down, right = rng.integers(-most, most + 1, size=(2, x.shape[0], 1, 1))  # (N, 1, 1) each
-    row = np.arange(height)[:, None] - down  # (N, H, 1)
-    column = np.arange(width)[None, :] - right  # (N, 1, W)
+    shift: Array = rng.integers(0, 2 * most + 1, size=(2, x.shape[0], 1, 1)) - most
+    row = arange(height, like=shift)[:, None] - shift[0, ...]  # (N, H, 1), moved down
+    column = arange(width, like=shift)[None, :] - shift[1, ...]  # (N, 1, W), moved right
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)  # (N, H, W)
-    pixel = np.where(inside, row * width + column, height * width)  # (N, H, W)
-    source = (pixel[..., None] * channels + np.arange(channels)).reshape(x.shape)  # (N, F)
+    pixel = namespace(shift).where(inside, row * width + column, height * width)  # (N, H, W)
+    source = namespace(shift).reshape(pixel[..., None] * channels + arange(channels, like=shift), x.shape)  # (N, F)
     xp = namespace(x)
     extended = xp.concat([x, xp.broadcast_to(empty, (x.shape[0], channels))], axis=1)  # (N, F + channels)
     return xp.take_along_axis(extended, integers(source, like=x), axis=1)

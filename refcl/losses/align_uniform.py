@@ -4,10 +4,12 @@ In:  two views ``a`` and ``b`` (N, D), row i of one the positive of row i of the
 Out: a loss and the gradient of both. No pairing, no pool: positives are drawn together, all rows of a view apart.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from refcl import validate
-from refcl.backend import Array, namespace
+from refcl.core.agreement import Call
+from refcl.core.arguments import number
+from refcl.core.arrays import AnyArray, Array, namespace
+from refcl.core.pair import pair
 from refcl.metrics import (
     AlignmentCache,
     UniformityCache,
@@ -16,15 +18,14 @@ from refcl.metrics import (
     uniformity_backward,
     uniformity_forward,
 )
-from refcl.pair import Pair
-from refcl.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
+from refcl.walk.sphere import NormalizeCache, l2_normalize_backward, l2_normalize_forward
 
 
 class AlignUniformCache(NamedTuple):
-    spheres: tuple[NormalizeCache, NormalizeCache] | None  # None where rows were taken as they are
+    on_sphere: tuple[NormalizeCache, NormalizeCache] | None  # None where rows were taken as they are
     alignment: AlignmentCache
     uniformity: tuple[UniformityCache, UniformityCache]
-    weights: tuple[float, float]
+    weights: tuple[float, float]  # of the alignment, and of each view's uniformity
 
 
 def align_uniform_forward(
@@ -38,6 +39,61 @@ def align_uniform_forward(
     normalize: bool = True,
     eps: float = 1e-12,
 ) -> tuple[Array, AlignUniformCache]:
+    """Bring both views to the sphere, take their alignment and the uniformity of each, add up."""
+    on_sphere = None
+    if normalize:
+        a, on_sphere_a = l2_normalize_forward(a, eps=eps)
+        b, on_sphere_b = l2_normalize_forward(b, eps=eps)
+        on_sphere = (on_sphere_a, on_sphere_b)
+    aligned, alignment = alignment_forward(a, b, alpha=alpha)
+    uniform_a, uniformity_a = uniformity_forward(a, t=t)
+    uniform_b, uniformity_b = uniformity_forward(b, t=t)
+    weights = (align_weight, uniform_weight / 2)
+    xp = namespace(a)
+    value = xp.asarray(weights[0] * aligned + weights[1] * (uniform_a + uniform_b))
+    return value, AlignUniformCache(on_sphere, alignment, (uniformity_a, uniformity_b), weights)
+
+
+def align_uniform_backward(dvalue: Array, cache: AlignUniformCache) -> tuple[Array, Array]:
+    """Return da and db: each term's own way back, then the sphere's."""
+    on_sphere, alignment, (uniformity_a, uniformity_b), weights = cache
+    xp = namespace(dvalue)
+    daligned, duniform = xp.asarray(weights[0] * dvalue), xp.asarray(weights[1] * dvalue)  # ()
+    da, db = alignment_backward(daligned, alignment)
+    da = da + uniformity_backward(duniform, uniformity_a)
+    db = db + uniformity_backward(duniform, uniformity_b)
+    if on_sphere is not None:
+        on_sphere_a, on_sphere_b = on_sphere
+        da, db = l2_normalize_backward(da, on_sphere_a), l2_normalize_backward(db, on_sphere_b)
+    return da, db
+
+
+def _two_rows(call: Call, arguments: dict[str, Any]) -> None:
+    """Refuse views of one row, which have no uniformity."""
+    if call.sizes["N"] < 2:
+        raise ValueError(
+            f"{call.name}: one row makes no pair; expected at least 2 rows, got shape {tuple(arguments['a'].shape)}."
+        )
+
+
+class AlignUniformGrads(NamedTuple):
+    da: Array  # (N, D)
+    db: Array  # (N, D)
+
+
+@pair(align_weight=number(0.0, at_least=True), uniform_weight=number(0.0, at_least=True), also=_two_rows)
+def align_uniform(
+    a: AnyArray,
+    b: AnyArray,
+    *,
+    align_weight: float = 1.0,
+    uniform_weight: float = 1.0,
+    alpha: float = 2.0,
+    t: float = 2.0,
+    normalize: bool = True,
+    eps: float = 1e-12,
+    upstream: AnyArray | None = None,
+) -> tuple[Array, AlignUniformGrads]:
     r"""Alignment of the positives plus uniformity of both views.
 
     Parameters
@@ -52,20 +108,22 @@ def align_uniform_forward(
         Inverse width of the uniformity's Gaussian, > 0.
     normalize : bool
         Whether rows are brought to length 1 first. The authors' code expects rows that are.
-    eps : float
-        Shortest length to divide by when normalizing, > 0.
+    eps : optional
+        As in `info_nce`.
+    upstream : () array, optional
+        What the loss is worth in the gradients, by default 1.
 
     Returns
     -------
     loss : () array
         Either sign. There is no loss an anchor: uniformity is one logarithm over all pairs.
-    cache : AlignUniformCache
-        What the backward reads; the pair returns the gradients da (N, D) and db (N, D) instead.
+    grads : AlignUniformGrads
+        da (N, D) and db (N, D).
 
     Raises
     ------
-    TypeError, ValueError
-        Where an array is of another kind or shape, N is 1 or a setting is out of its range.
+    ValueError
+        Where N is 1: one row makes no pair.
 
     Notes
     -----
@@ -91,41 +149,3 @@ def align_uniform_forward(
     >>> align_uniform(a, a)[0], align_uniform(a, -a, uniform_weight=0.0)[0]
     (array(-8.), array(4.))
     """
-    xp = validate.floats("align_uniform", a=(a, "N D"), b=(b, "N D"))
-    align_weight = validate.setting("align_uniform", "align_weight", align_weight, above=0.0, at_least=True)
-    uniform_weight = validate.setting("align_uniform", "uniform_weight", uniform_weight, above=0.0, at_least=True)
-    alpha = validate.setting("align_uniform", "alpha", alpha, above=0.0)
-    t = validate.setting("align_uniform", "t", t, above=0.0)
-    validate.setting("align_uniform", "eps", eps, above=0.0)
-    if a.shape[0] < 2:
-        raise ValueError(f"align_uniform: one row makes no pair; expected at least 2 rows, got shape {tuple(a.shape)}.")
-    spheres = None
-    if normalize:
-        a, sphere_a = l2_normalize_forward(a, eps=eps)
-        b, sphere_b = l2_normalize_forward(b, eps=eps)
-        spheres = (sphere_a, sphere_b)
-    aligned, alignment = alignment_forward(a, b, alpha=alpha)
-    uniform_a, uniformity_a = uniformity_forward(a, t=t)
-    uniform_b, uniformity_b = uniformity_forward(b, t=t)
-    value = xp.asarray(align_weight * aligned + (uniform_weight / 2) * (uniform_a + uniform_b))
-    return value, AlignUniformCache(
-        spheres, alignment, (uniformity_a, uniformity_b), (align_weight, uniform_weight / 2)
-    )
-
-
-def align_uniform_backward(dvalue: Array, cache: AlignUniformCache) -> tuple[Array, Array]:
-    """Return da and db: each term's own way back, then the sphere's."""
-    align_weight, uniform_weight = cache.weights
-    xp = namespace(dvalue)
-    to_alignment, to_uniformity = xp.asarray(align_weight * dvalue), xp.asarray(uniform_weight * dvalue)  # ()
-    uniformity_a, uniformity_b = cache.uniformity
-    da, db = alignment_backward(to_alignment, cache.alignment)
-    da = da + uniformity_backward(to_uniformity, uniformity_a)
-    db = db + uniformity_backward(to_uniformity, uniformity_b)
-    if cache.spheres is not None:
-        sphere_a, sphere_b = cache.spheres
-        da, db = l2_normalize_backward(da, sphere_a), l2_normalize_backward(db, sphere_b)
-    return da, db
-
-
-align_uniform = Pair(align_uniform_forward, align_uniform_backward)

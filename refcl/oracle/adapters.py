@@ -19,7 +19,7 @@ from refcl.oracle.gradcheck import derivative
 HOLDS = ("temperature", "log_scale", "scale")
 
 
-def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable[..., Any]:
+def from_torch(function: Callable[..., Any], *, device: str = "cpu", module: Any = None) -> Callable[..., Any]:
     """Wrap a function of PyTorch tensors; autograd supplies the gradients.
 
     Parameters
@@ -29,6 +29,8 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
         requires its gradient; labels and memories, where the loss has them, by name.
     device : str
         Where the tensors live.
+    module : torch.nn.Module, optional
+        Whose parameters are brought to the dtype of the tensors first.
 
     Returns
     -------
@@ -40,15 +42,19 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu") -> Callable
     An input that the value does not depend on, or that was detached, has a gradient of zeros.
     """
     torch: Any = importlib.import_module("torch")
+    notes: dict[str, str] = {}
 
     @functools.wraps(function)
     def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
         arguments, given = _flat(function, arguments)
         dtype = torch.from_numpy(np.zeros(1, dtype=arguments[0].dtype)).dtype
+        if module is not None:
+            module.to(dtype=dtype, device=device)
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arguments]
         value = given(*leaves, **{name: torch.as_tensor(x, device=device) for name, x in companions.items()})
-        return _backward_torch(value, leaves, upstream)
+        return _backward_torch(value, leaves, upstream, notes)
 
+    candidate.notes = notes  # type: ignore[attr-defined]
     return _taking_upstream(candidate, function)
 
 
@@ -86,12 +92,13 @@ def from_module(
     single = [name for name, p in parameters.items() if p.numel() == 1]
     name = parameter if parameter is not None else (single[0] if len(single) == 1 else None)
     if name is None:
-        return from_torch(_called(module), device=device)
+        return from_torch(_called(module), device=device, module=module)
     if name not in parameters:
         raise ValueError(
             f"from_module: the module has no parameter {name!r}; it has {', '.join(parameters) or 'none'}."
         )
     learned = parameters[name]
+    notes: dict[str, str] = {}
 
     def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
         (*arrays, scalar), given = _flat(module, arguments)
@@ -101,11 +108,12 @@ def from_module(
             learned.fill_(_held(holds, float(scalar))[0])
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arrays]
         by_name = {name: torch.as_tensor(x, device=device) for name, x in companions.items()}
-        value, grads = _backward_torch(given(*leaves, **by_name), [*leaves, learned], upstream)
+        value, grads = _backward_torch(given(*leaves, **by_name), [*leaves, learned], upstream, notes)
         dscalar = grads[-1].reshape(()) * _held(holds, float(scalar))[1]
         return value, (*grads[:-1], dscalar)
 
     candidate.takes_scalar = True  # type: ignore[attr-defined]
+    candidate.notes = notes  # type: ignore[attr-defined]
     return _taking_upstream(candidate, _called(module))
 
 
@@ -144,9 +152,12 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
     # Newer versions moved it out of the experimental corner.
     wide: Any = getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")  # noqa: B009
 
-    def value_and_grads(inputs: Any, given: Any, companions: Any) -> Any:
-        value, pull = jax.vjp(lambda *x: function(*x, **companions), *inputs)
-        return value, pull(given)
+    notes: dict[str, str] = {}
+
+    def value_and_grads(inputs: Any, upstream: Any, companions: Any) -> Any:
+        value, pull = jax.vjp(lambda *x: _loss_of(function(*x, **companions), jax.Array, notes), *inputs)
+        given = np.ones(value.shape) if upstream is None else jax.numpy.reshape(upstream, value.shape)
+        return value, pull(jax.numpy.asarray(given, dtype=value.dtype))
 
     compiled = jax.jit(value_and_grads)
 
@@ -155,12 +166,12 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
         tree = jax.tree_util
         with wide(True):
             dtype = tree.tree_leaves(arguments)[0].dtype
-            inputs = tree.tree_map(lambda x: jax.numpy.asarray(x, dtype=dtype), arguments)
-            shape = jax.eval_shape(lambda *x: function(*x, **companions), *inputs)
-            given = np.ones(shape.shape) if upstream is None else np.reshape(upstream, shape.shape)
-            value, grads = compiled(inputs, jax.numpy.asarray(given, dtype=shape.dtype), companions)
+            inputs = tree.tree_map(lambda x: np.asarray(x, dtype=dtype), arguments)
+            value, grads = compiled(inputs, upstream, companions)
             return np.asarray(value), tree.tree_map(np.asarray, grads)
 
+    candidate.few_shapes = True  # type: ignore[attr-defined]  # each costs a compilation
+    candidate.notes = notes  # type: ignore[attr-defined]
     return _taking_upstream(candidate, function)
 
 
@@ -236,18 +247,36 @@ def _line(function: Callable[..., Any], inputs: list[Any], k: int, where: tuple[
     return along
 
 
-def _backward_torch(value: Any, leaves: list[Any], upstream: Any) -> Any:
+def _loss_of(returned: Any, kind: Any, notes: dict[str, str]) -> Any:
+    """Return the loss where it comes with other things: the first of a tuple, or what is called "loss"."""
+    if isinstance(returned, kind):
+        return returned
+    if isinstance(returned, dict):
+        loss, said = returned.get("loss"), 'a dictionary: its "loss"'
+    elif isinstance(returned, tuple | list) and returned:
+        loss, said = returned[0], f"{len(returned)} things: the first of them"
+    else:
+        loss, said = getattr(returned, "loss", None), f"a {type(returned).__name__}: its loss"
+    if not isinstance(loss, kind):
+        raise CannotJudge(
+            f"the function returned a {type(returned).__name__}; expected a {kind.__name__.lower()} that is the loss."
+        )
+    notes["beside the loss"] = f"It returns {said} was judged."
+    return loss
+
+
+def _backward_torch(value: Any, leaves: list[Any], upstream: Any, notes: dict[str, str]) -> Any:
     torch: Any = importlib.import_module("torch")
 
-    if not isinstance(value, torch.Tensor):
-        raise CannotJudge(f"the function of tensors returned a {type(value).__name__}; expected a tensor.")
+    value = _loss_of(value, torch.Tensor, notes)
     host = value.detach().cpu().numpy()
     if not value.requires_grad:
         return host, tuple(np.zeros(x.shape, dtype=host.dtype) for x in leaves)
-    given = torch.ones_like(value)
+    total = value
     if upstream is not None:
-        given = torch.as_tensor(upstream, dtype=value.dtype, device=value.device).reshape(value.shape)
-    grads = torch.autograd.grad(value, leaves, given, allow_unused=True)
+        total = value * torch.as_tensor(upstream, dtype=value.dtype, device=value.device).reshape(value.shape)
+    # of a scalar: given an upstream of its own, PyTorch would import its symbolic shapes first
+    grads = torch.autograd.grad(total.sum(), leaves, allow_unused=True)
     return host, tuple(
         np.zeros(x.shape, dtype=host.dtype) if g is None else g.detach().cpu().numpy()
         for x, g in zip(leaves, grads, strict=True)

@@ -8,8 +8,8 @@ at afterwards.
 import inspect
 import traceback
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,9 +83,13 @@ class Candidate:
     passes: tuple[str, ...] = ()  # which companions of a batch, such as labels or a bank
     passes_more: bool = False  # whether it takes further scalars, such as a bias, after the scalar
     noise: float = 0.0
+    few_shapes: bool = False  # whether each shape costs a compilation
+    coarse: float = 0.0  # spacing of a precision that is accepted on purpose
     notes: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, probe: Probe) -> Outcome:
+        if probe.companions:
+            return replace(self, question=self.question.under(probe))(replace(probe, companions=None))
         given = [np.array(x, copy=True) for x in probe.inputs]
         arguments: list[Any] = [tuple(given)] if self.question.in_a_tuple else list(given)
         if self.passes_scalar:
@@ -115,16 +119,16 @@ class Candidate:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
                 return self.function(*arguments, **keywords)
-        except CannotJudge:
+        except (CannotJudge, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit, and what pytest raises, are no reason to have no report
             first = str(error).strip().splitlines()
             said = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
             where = f'on probe "{probe.name}" ({probe.sizes}, {probe.dtype})'
-            raise CannotJudge(f"the candidate raised {said} {where}.", shortened(error)) from None
+            raise CannotJudge(f"the candidate raised {said} {where}.{_remedy(said)}", shortened(error)) from None
 
     def _outcome(self, returned: Any, probe: Probe) -> Outcome:
-        value, given = _split(returned, len(probe.inputs))
+        value, given = self._split(returned)
         if self.question.in_a_tuple and given and (isinstance(given[0], tuple | list) or np.ndim(given[0]) == 3):
             given = (*given[0], *given[1:])
         value_array = _numbers(value, "the value")
@@ -143,8 +147,60 @@ class Candidate:
             arrays, dscalar, dmore = self._gradients(given, probe)
             precisions += [_eps(g) for g in arrays]
             grads = tuple(g.astype(np.float64) for g in arrays)
-        eps = max(precisions)
+        eps = max(*precisions, self.coarse)
         return Outcome(value_array.astype(np.float64).reshape(shape), grads, dscalar, eps, self.noise, dmore)
+
+    def _split(self, returned: Any) -> tuple[Any, tuple[Any, ...] | None]:
+        """Part what came back into value and gradients: value, (value, grads), or value and gradients in a row."""
+        if returned is None:
+            raise CannotJudge("it returned None; expected a value, or (value, grads).")
+        if not isinstance(returned, tuple | list):
+            return returned, None
+        if len(returned) == 1:
+            return returned[0], None
+        if len(returned) == 0:
+            raise CannotJudge("it returned nothing; expected a value, or (value, grads).")
+        value, *rest = returned
+        if len(rest) > 1:
+            return value, tuple(rest)
+        grads = rest[0]
+        if isinstance(grads, Mapping):
+            return value, self._by_name(grads)
+        if grads is None:
+            return value, None
+        if isinstance(grads, tuple | list):
+            known = len(self.question.names)  # what a call left out has no gradient: refcl's own say None
+            return value, tuple(g for k, g in enumerate(grads) if k < known or g is not None)
+        return value, (grads,) if len(self.question.inputs) == 1 else tuple(grads)
+
+    def _by_name(self, grads: Mapping[Any, Any]) -> tuple[Any, ...]:
+        """Return the gradients of a dictionary in the order of the arguments; "query" and "dquery" are one name."""
+        question = self.question
+        scalars = tuple(name for name in question.names if name not in question.inputs)
+        arrays = ("views",) if question.in_a_tuple and {"views", "dviews"} & set(grads) else question.inputs
+        spelt = {name: name for name in (*arrays, *scalars)} | {f"d{name}": name for name in (*arrays, *scalars)}
+        spelt |= {
+            f"{d}{alias}": str(question.scalar)
+            for alias in SCALAR_NAMES.get(str(question.scalar), ())
+            for d in ("", "d")
+            if f"{d}{alias}" not in spelt
+        }
+        found: dict[str, Any] = {}
+        for key, gradient in grads.items():
+            expected = ", ".join(f"d{name}" for name in (*arrays, *scalars))
+            if key not in spelt:
+                raise CannotJudge(f"it returned a gradient of {key!r}; expected {expected}.")
+            if spelt[key] in found:
+                raise CannotJudge(f"it returned two gradients of {spelt[key]}; expected {expected}.")
+            found[spelt[key]] = gradient
+        absent = [name for name in arrays if name not in found]
+        if absent:
+            came = ", ".join(map(str, grads)) or "none"
+            raise CannotJudge(f"its gradients lack that of {absent[0]}; it returned {came}.")
+        given = [name for name in scalars if name in found]
+        if given != list(scalars[: len(given)]) and not (self.passes_more and not self.passes_scalar):
+            raise CannotJudge(f"its gradients lack that of {scalars[0]}, but have that of {given[0]}.")
+        return tuple(found[name] for name in (*arrays, *given))
 
     def _gradients(self, given: tuple[Any, ...], probe: Probe) -> tuple[list[Any], float | None, tuple[float, ...]]:
         k = len(probe.inputs)
@@ -164,7 +220,9 @@ class Candidate:
                 continue
             array = _numbers(g, f"the gradient of {name}")
             if array.shape != x.shape:
-                raise CannotJudge(f"the gradient of {name} has shape {array.shape}; expected {x.shape}.")
+                turned = array.ndim > 1 and np.swapaxes(array, -1, -2).shape == x.shape
+                hint = f" It is transposed: return swapaxes(d{name}, -1, -2)." if turned else ""
+                raise CannotJudge(f"the gradient of {name} has shape {array.shape}; expected {x.shape}.{hint}")
             arrays.append(array)
         dscalar = self._scalar_gradient(given[k], str(self.question.scalar)) if has_scalar and len(given) > k else None
         rest = given[k + has_scalar :]
@@ -205,7 +263,14 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return Candidate(function, question, bool(passes_scalar), False, noise=getattr(function, "noise", 0.0))
+        return Candidate(
+            function,
+            question,
+            bool(passes_scalar),
+            False,
+            noise=getattr(function, "noise", 0.0),
+            notes=getattr(function, "notes", {}),
+        )
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     anything = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -241,7 +306,11 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     if missing:
         raise CannotJudge(f"{question.loss} needs {sorted(missing)[0]}: the candidate must take it by that name.")
     noise = getattr(function, "noise", 0.0)
-    return Candidate(function, question, passes_scalar, takes_upstream, companions, passes_more, noise)
+    few = bool(getattr(function, "few_shapes", False))
+    notes = getattr(function, "notes", {})
+    return Candidate(
+        function, question, passes_scalar, takes_upstream, companions, passes_more, noise, few, notes=notes
+    )
 
 
 def shortened(error: BaseException) -> str:
@@ -251,27 +320,22 @@ def shortened(error: BaseException) -> str:
     return "".join(traceback.format_list(frames[-6:]) + traceback.format_exception_only(error)).rstrip()
 
 
-def _split(returned: Any, k: int) -> tuple[Any, tuple[Any, ...] | None]:
-    """Part what came back into value and gradients: value, (value, grads), or value and gradients in a row."""
-    if returned is None:
-        raise CannotJudge("it returned None; expected a value, or (value, grads).")
-    if not isinstance(returned, tuple | list):
-        return returned, None
-    if len(returned) == 1:
-        return returned[0], None
-    if len(returned) == 0:
-        raise CannotJudge("it returned nothing; expected a value, or (value, grads).")
-    value, *rest = returned
-    if len(rest) > 1:
-        return value, tuple(rest)
-    grads = rest[0]
-    if isinstance(grads, dict):
-        grads = tuple(grads.values())
-    if grads is None:
-        return value, None
-    if isinstance(grads, tuple | list):
-        return value, tuple(grads)
-    return value, (grads,) if k == 1 else tuple(grads)
+def coarseness(precision: str | None) -> float:
+    """Return the spacing that a precision is held to; intermediate results carry a few roundings, not 32 of them."""
+    known = {None: 0.0, "bfloat16": 2.0**-12, "float16": 2.0**-15, "float32": 2.0**-23}
+    if precision not in known:
+        raise ValueError(f'check: precision must be "bfloat16", "float16" or "float32", got {precision!r}.')
+    return known[precision]
+
+
+def _remedy(said: str) -> str:
+    """Return what to type, where an error is that of an adapter that was forgotten."""
+    tensors = ("'numpy.ndarray' object has no attribute", "must be Tensor, not numpy.ndarray", "torch", "Tensor")
+    if any(word in said for word in tensors) and "numpy" in said:
+        return " It takes tensors, as it seems: check(from_torch(candidate), …), from refcl.oracle import from_torch."
+    if "tracer" in said.lower() or "jax" in said:
+        return " It takes JAX arrays, as it seems: check(from_jax(candidate), …)."
+    return ""
 
 
 def _numbers(x: Any, what: str) -> Any:

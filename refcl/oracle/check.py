@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import Candidate, CannotJudge, Outcome, wrap
-from refcl.oracle.compare import compare
+from refcl.oracle.candidate import Candidate, CannotJudge, Outcome, coarseness, wrap
+from refcl.oracle.candidates.shapes import as_function, stacked
+from refcl.oracle.candidates.shapes import by_columns as columns
+from refcl.oracle.compare import agrees, compare
 from refcl.oracle.diagnose import Diagnosis, diagnose, indistinguishable
 from refcl.oracle.evidence import Result
-from refcl.oracle.probes import Probe, probes
+from refcl.oracle.harmless import harmless
+from refcl.oracle.mistakes import CATALOGUE
+from refcl.oracle.names.difference import Difference
+from refcl.oracle.probes import FINITE_ONLY, Probe, probes
 from refcl.oracle.question import Question, ask
 from refcl.oracle.report import Judged, Report
 
@@ -27,6 +32,8 @@ def check(
     shape: tuple[int, int] | None = None,
     extra_keys: int = 0,
     passes_scalar: bool | None = None,
+    precision: str | None = None,
+    by_columns: tuple[str, ...] = (),
     **settings: Any,
 ) -> Report:
     r"""Hold someone's loss against refcl's, and say what is wrong with it.
@@ -42,8 +49,9 @@ def check(
         `from_torch`, `from_jax` or `from_module`; wrap a function that has no gradient in `numeric`.
     loss : str
         Name of a loss of refcl, such as "nt_xent", "info_nce", "clip" or "softmax_contrastive".
-    inputs : tuple of arrays, or list of such tuples, optional
-        Batches of your own beside the built-in ones. What comes by name is made for them, or is a setting.
+    inputs : tuple of arrays, list of such tuples, "stacked" or "views", optional
+        Batches of your own beside the built-in ones. What comes by name is made for them, or is a setting. "stacked":
+        the candidate takes its two views as one (2N, D) array; "views": as (N, V, D).
     only_inputs : bool
         Try your own batches only.
     shape : tuple of int, optional
@@ -52,6 +60,10 @@ def check(
         How many rows ``key`` has more than ``query`` in the built-in batches.
     passes_scalar : bool, optional
         Whether the candidate takes the temperature after the arrays; by default read from its signature.
+    precision : str, optional
+        "bfloat16", "float16" or "float32": what that costs is accepted, and only what is worse is a mistake.
+    by_columns : tuple of str
+        Memories that the candidate takes as (D, K) instead of (K, D), such as ("queue",).
     **settings
         Of the loss (temperature, reduction, normalize, eps, hardest, margin, positive, ignore …) and conventions:
         ``views`` (of "cmc", how many), ``direction`` ("first", "second", "both"), ``positive_in_denominator``,
@@ -91,7 +103,13 @@ def check(
     question = ask(loss, **settings)
     given = {k: v for k, v in settings.items() if v is not None}
     try:
+        candidate = as_function(candidate)
+        if isinstance(inputs, str):
+            candidate, inputs = stacked(candidate, inputs, len(question.inputs)), None
+        if by_columns:
+            candidate = columns(candidate, by_columns)
         wrapped = wrap(candidate, question, passes_scalar=passes_scalar)
+        wrapped.coarse = coarseness(precision)
         _baked_in(wrapped, question)
         tried = probes(
             question,
@@ -100,14 +118,17 @@ def check(
             extra=extra_keys,
             own=_own(inputs, question),
             only_own=only_inputs,
+            few_shapes=wrapped.few_shapes,
         )
+        if precision is not None:
+            tried = [p for p in tried if not p.stress and (question.temperature(p.scalar) or 1.0) > 0.05]
         if not tried:
             raise ValueError(f"check: {loss} is not defined on any of these batches; look at shape= and extra_keys=.")
         if question.recipe.reduction == "none" and not wrapped.passes_upstream:
             wrapped.notes["upstream"] = "It takes no upstream gradient: its gradients were compared for one of ones."
             tried = [Probe(p.name, p.inputs, p.scalar, None, p.corner, p.stress) for p in tried]
         results = _run(wrapped, question, tried)
-        report = judge(question, results, call=wrapped, settings=given)
+        report = judge(question, results, call=wrapped, settings=given, shape=shape, extra=extra_keys)
     except CannotJudge as reason:
         return Report("not judged", loss, given, reason=reason.reason, trace=reason.trace)
     report.notes += wrapped.notes.values()
@@ -143,6 +164,8 @@ def judge(
     *,
     call: Callable[[Probe], Outcome] | None = None,
     settings: dict[str, Any] | None = None,
+    shape: tuple[int, int] | None = None,
+    extra: int = 0,
 ) -> Report:
     """Compare answers that are already there, and diagnose them.
 
@@ -160,10 +183,11 @@ def judge(
     names = question.names
     compared = [(r, tuple(compare(r.right, r.outcome, names))) for r in results]
     judged = [
-        Judged(r.probe.name, r.probe.sizes, r.probe.dtype, r.probe.scalar, r.probe.corner, parts)
+        Judged(r.probe.name, r.probe.sizes, r.probe.dtype, r.probe.scalar, not _decides(r), parts)
         for r, parts in compared
+        if _decides(r) or r.probe.name not in FINITE_ONLY
     ]
-    decisive = [r for r in results if not r.probe.corner]
+    decisive = [r for r in results if _decides(r)]
     _controls(question, decisive, names)
     report = Report(
         "correct",
@@ -184,9 +208,28 @@ def judge(
             return report
         report.indistinguishable = indistinguishable(question, decisive)
         return report
-    _explain(report, diagnose(question, decisive, call))
+    passing = harmless(question, decisive, judged)
+    if passing:
+        report.notes += passing
+        report.notes += [partly] if partly else []
+        return report
+    try:
+        _explain(report, diagnose(question, decisive, call, shape=shape, extra=extra))
+    except CannotJudge:
+        raise
+    except Exception as error:  # whatever the candidate does, there is a report
+        report.verdict = "unknown"
+        report.evidence.append(f"The diagnosis itself ended with {type(error).__name__}: {error}. Please report it.")
     report.notes += [partly] if partly else []
     return report
+
+
+def _decides(r: Result) -> bool:
+    """Return whether an answer decides: a corner does where anything finite is right, and what came is not finite."""
+    exists = all(np.all(np.isfinite(x)) for x in (r.right.value, *r.right.grads))
+    return not r.probe.corner or (
+        r.probe.name in FINITE_ONLY and exists and not r.outcome.finite and r.outcome.eps < 1e-10
+    )
 
 
 def _partly(question: Question, decisive: list[Result]) -> str:
@@ -211,29 +254,73 @@ def _more(r: Result) -> tuple[int, int]:
 
 def _explain(report: Report, diagnosis: Diagnosis) -> None:
     report.findings = diagnosis.findings
+    report.differences = [
+        Difference(
+            CATALOGUE[id_].effect, f.detail, CATALOGUE[id_].wrong, CATALOGUE[id_].right, CATALOGUE[id_].right, id_
+        )
+        for f in diagnosis.findings
+        for id_ in f.ids
+    ]
     report.invariants = diagnosis.invariants
     report.evidence = diagnosis.evidence
     if diagnosis.benign:
         report.notes.append(diagnosis.benign)
     elif diagnosis.findings:
         report.verdict = " or ".join(f.name for f in diagnosis.findings)
+    elif diagnosis.measurement is not None and (diagnosis.measurement.differences or diagnosis.measurement.settings):
+        report.differences = diagnosis.measurement.differences
+        named = list(dict.fromkeys(d.name for d in report.differences))
+        report.verdict = " + ".join(named) if named and all(named) else "differs"
+        report.notes += diagnosis.measurement.notes
+        report.picture = diagnosis.measurement.picture
+        report.right_for = diagnosis.measurement.settings
     else:
         report.verdict = "unknown"
 
 
 def _run(candidate: Candidate, question: Question, tried: list[Probe]) -> list[Result]:
-    results = []
+    results: list[Result] = []
+    failed: list[tuple[Probe, CannotJudge]] = []
     for probe in tried:
         try:
             outcome = candidate(probe)
         except CannotJudge as reason:
             if probe.corner:
                 candidate.notes[probe.name] = f'On the corner probe "{probe.name}": {reason.reason}'
-                continue
-            raise
-        results.append(Result(probe, outcome, question.expected(probe.inputs, probe.scalar, probe.upstream)))
+            else:
+                failed.append((probe, reason))
+            continue
+        results.append(Result(probe, outcome, question.answer(probe)))
+    if failed:
+        _some_failed(question, candidate, results, failed)
     _same_twice(candidate, results[0])
     return results
+
+
+def _some_failed(
+    question: Question, candidate: Candidate, results: list[Result], failed: list[tuple[Probe, CannotJudge]]
+) -> None:
+    """Go on with the other batches where these show a mistake; otherwise nothing can be said."""
+    probe, reason = failed[0]
+    judged = [r for r in results if not r.probe.corner]
+    wrong = [r for r in judged if not agrees(r.right, r.outcome)]
+    size = {p.inputs[0].shape[0] for p, _ in failed}
+    if judged and not {r.probe.inputs[0].shape[0] for r in judged} & size:
+        n, d = judged[0].probe.inputs[0].shape[0], probe.inputs[0].shape[-1]
+        hint = (
+            f" It is built for batches of {n} rows, as it seems: say check(…, shape=({n}, {d})), or take N from the"
+            " arrays."
+        )
+    elif not judged and "shape" in reason.reason + reason.trace:
+        hint = " If it is built for one batch size, say which: check(…, shape=(N, D))."
+    else:
+        hint = ""
+    said = f"{reason.reason}{hint}"
+    if not wrong:
+        raise CannotJudge(said, reason.trace)
+    candidate.notes["failed"] = (
+        f"It could not be judged on {len(failed)} of {len(failed) + len(results)} batches: {said}"
+    )
 
 
 def _same_twice(candidate: Candidate, first: Result) -> None:

@@ -10,12 +10,13 @@ import importlib
 import importlib.util
 import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from refcl.oracle.candidates.child import NoAnswer, answer_of, answer_with
+from refcl.oracle.exercise_command import add_verb as add_exercise
 
 CORRECT, WRONG, NOT_JUDGED = 0, 1, 2
 FRAMEWORKS = ("numpy", "torch", "jax", "numeric")
@@ -25,7 +26,7 @@ your rights, in a process of its own. Exit status: 0 correct, 1 wrong, 2 could n
 VECTORS = """Write test vectors for implementations in any language: inputs, values and gradients computed at 50 digits
 and rounded once, as JSON with its schema and as .npz."""
 VERIFY = """Judge the answers that a program filled into the test vectors, and name the mistakes in them. Exit status:
-0 all correct, 1 wrong, 2 could not be judged."""
+0 all answered and correct, 1 wrong, 2 could not be judged, or not all answered."""
 
 
 def add_verbs(verbs: Any) -> None:
@@ -43,7 +44,9 @@ def add_verbs(verbs: Any) -> None:
     verify = verbs.add_parser("verify", help="judge answers", description=VERIFY, allow_abbrev=False)
     verify.add_argument("file", type=Path, metavar="FILE", help="contrastive.json with its answers filled in")
     verify.add_argument("--json", action="store_true", help="print the reports as JSON")
+    verify.add_argument("--partial", action="store_true", help="what is not answered is left out on purpose")
     verify.set_defaults(function=verify_command)
+    add_exercise(verbs)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +78,15 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds after which it is cut off [60]"
     )
+    parser.add_argument("--ranks", choices=("mpi",), help="judge this program of mpiexec: all ranks' rows together")
+    parser.add_argument(
+        "--gradients",
+        choices=("whole", "averaged", "added"),
+        default="whole",
+        help="with --ranks: whether a rank returns the whole loss's, or they are yet to be averaged or added [whole]",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report, with its picture, as a page")
     parser.set_defaults(function=check_command)
 
 
@@ -97,7 +108,7 @@ SETTINGS = (
 def check_command(arguments: argparse.Namespace) -> int:
     """Check a candidate in a process of its own, which is cut off when its time is up."""
     if not arguments.timeout > 0:
-        return _fail("check", f"--timeout must be > 0, got {arguments.timeout:g}.")
+        return fail("check", f"--timeout must be > 0, got {arguments.timeout:g}.")
     given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     given |= dict(arguments.more)
     work = {
@@ -105,17 +116,20 @@ def check_command(arguments: argparse.Namespace) -> int:
         "loss": arguments.loss,
         "framework": arguments.framework,
         "json": arguments.json,
+        "html": None if arguments.html is None else str(arguments.html.resolve()),
         "settings": given,
     }
+    if arguments.ranks:
+        if arguments.framework == "numeric":
+            return fail("check", "--ranks needs gradients: --framework must be numpy, torch or jax, got numeric.")
+        from refcl.oracle.ranks_command import check_on_ranks
+
+        return check_on_ranks(work, arguments.timeout, arguments.gradients)
     try:
-        answer = _from_a_child(work, arguments.timeout)
-    except subprocess.TimeoutExpired:
-        return _fail("check", f"{arguments.candidate} took longer than {arguments.timeout:g} s and was cut off.")
-    if answer.report:
-        print(answer.report)
-    if answer.reason:
-        return _fail("check", answer.reason)
-    return answer.status
+        answer = Answer(*answer_of("refcl.oracle.command", [json.dumps(work)], arguments.timeout))
+    except NoAnswer as ended:
+        return fail("check", f"{arguments.candidate} {ended}.")
+    return said(answer)
 
 
 class Answer(NamedTuple):
@@ -126,38 +140,13 @@ class Answer(NamedTuple):
     reason: str = ""  # why nothing could be judged, for standard error
 
 
-def _from_a_child(work: dict[str, Any], timeout: float) -> Answer:
-    """Return the answer that a process of its own leaves in a file; its exit status may be the candidate's doing."""
-    with tempfile.TemporaryDirectory() as folder:
-        left = Path(folder, "answer.json")
-        words = [sys.executable, "-m", "refcl.oracle.command", json.dumps(work), str(left)]
-        # A session of its own, so that whatever the candidate started goes with it. What it prints goes to standard
-        # error: standard output is the report's.
-        out = 2 if sys.stderr else subprocess.DEVNULL
-        child = subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out)
-        try:
-            status = child.wait(timeout)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            _cut_off(child)
-            raise
-        if left.exists():
-            return Answer(*json.loads(left.read_text(encoding="utf-8")))
-    return Answer(NOT_JUDGED, reason=f"{work['candidate']} {_how_it_ended(status)} before anything could be judged.")
-
-
-def _how_it_ended(status: int) -> str:
-    if status >= 0:
-        return f"ended its process, with status {status},"
-    known = {int(s): s.name for s in signal.Signals}
-    return f"crashed: its process was ended by {known.get(-status, f'signal {-status}')}"
-
-
-def _cut_off(child: "subprocess.Popen[bytes]") -> None:
-    if hasattr(os, "killpg"):
-        os.killpg(child.pid, signal.SIGKILL)
-    else:
-        child.kill()
-    child.wait()
+def said(answer: Answer) -> int:
+    """Print an answer; returns its exit status."""
+    if answer.report:
+        print(answer.report)
+    if answer.reason:
+        return fail("check", answer.reason)
+    return answer.status
 
 
 def check_here(work: dict[str, Any]) -> Answer:
@@ -175,21 +164,44 @@ def check_here(work: dict[str, Any]) -> Answer:
     """
     from refcl.oracle.check import check
 
+    candidate = loaded(work)
+    if isinstance(candidate, Answer):
+        return candidate
+    return judged(work, lambda **settings: check(candidate, work["loss"], **settings))
+
+
+def loaded(work: dict[str, Any], before: Callable[[Any], Any] = lambda function: function) -> Any:
+    """Return the candidate as a function of NumPy arrays, or the answer that there is none."""
+    try:
+        return _adapted(before(_made(load_candidate(work["candidate"]), work["candidate"])), work["framework"])
+    except CandidateError as error:
+        return Answer(NOT_JUDGED, reason=str(error))
+    except ImportError as error:
+        return Answer(NOT_JUDGED, reason=f"--framework {work['framework']}: {error}.")
+    except BaseException as error:  # an instance that can't be made, a module that can't be wrapped
+        return _raised("while it was made ready", error)
+
+
+def judged(work: dict[str, Any], check: Callable[..., Any]) -> Answer:
+    """Return what a check, given its settings, comes to."""
     settings = work["settings"]
     settings = {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
     if "scale" in settings:
         settings["scale"] = _number_or_name(settings["scale"])
     try:
-        candidate = _adapted(load_candidate(work["candidate"]), work["framework"])
-    except CandidateError as error:
-        return Answer(NOT_JUDGED, reason=str(error))
-    except ImportError as error:
-        return Answer(NOT_JUDGED, reason=f"--framework {work['framework']}: {error}.")
-    try:
-        report = check(candidate, work["loss"], **settings)
+        report = check(**settings)
     except (TypeError, ValueError, RuntimeError) as error:
-        return Answer(NOT_JUDGED, reason=str(error).removeprefix("check: "))
+        return Answer(NOT_JUDGED, reason=str(error).removeprefix("check: ").removeprefix("world: "))
+    except BaseException as error:  # Ctrl-C does not reach this process: it is the candidate's own
+        return _raised("while it was called", error)
     status = (CORRECT if report.ok else WRONG) if report.judged else NOT_JUDGED
+    if work.get("html"):
+        begun = Path(work["html"] + ".part")
+        try:
+            begun.write_text(report.to_html(), encoding="utf-8")
+            begun.replace(work["html"])
+        except OSError as error:
+            return Answer(NOT_JUDGED, reason=f"--html: {error.filename}: {error.strerror}.")
     if work["json"]:
         return Answer(status, report.to_json())
     if report.judged:
@@ -197,12 +209,11 @@ def check_here(work: dict[str, Any]) -> Answer:
     return Answer(status, reason=report.reason + (f"\n\n{report.trace}" if report.trace else ""))
 
 
-def _leave_answer(work: str, file: str) -> None:
-    """Check a candidate and leave the answer in a file, whole or not at all."""
-    answer = check_here(json.loads(work))
-    begun = Path(file + ".part")
-    begun.write_text(json.dumps(answer), encoding="utf-8")
-    begun.replace(file)
+def _raised(when: str, error: BaseException) -> Answer:
+    from refcl.oracle.candidate import shortened
+
+    said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return Answer(NOT_JUDGED, reason=f"the candidate raised {said} {when}.\n\n{shortened(error)}")
 
 
 class CandidateError(Exception):
@@ -233,7 +244,7 @@ def load_candidate(name: str) -> Any:
         found: Any = _import_file(where) if where.endswith(".py") else importlib.import_module(where)
     except CandidateError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         first = (str(error).splitlines() or [""])[0]
         missing = isinstance(error, ModuleNotFoundError) and error.name is not None and where.startswith(error.name)
         trace = "" if missing else f"\n\n{shortened(error)}"
@@ -244,6 +255,19 @@ def load_candidate(name: str) -> Any:
             raise CandidateError(f"{where} has no {what}" + (f"; it has {there[:200]}." if there else "."))
         found = getattr(found, part)
     return found
+
+
+def _made(found: Any, name: str) -> Any:
+    """Return an instance of a class that needs no arguments; say so where it needs some."""
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except TypeError as error:
+        raise CandidateError(
+            f"{name} is a class, and could not be made without arguments ({error}); name an instance, such as"
+            f" {name.lower()} = …"
+        ) from None
 
 
 def _import_file(path: str) -> Any:
@@ -274,31 +298,34 @@ def vectors_command(arguments: argparse.Namespace) -> int:
     try:
         written = copy_vectors(arguments.out)
     except OSError as error:
-        return _fail("vectors", f"{error.filename or arguments.out}: {error.strerror or error}.")
+        return fail("vectors", f"{error.filename or arguments.out}: {error.strerror or error}.")
     print("\n".join(map(str, written)))
     return CORRECT
 
 
 def verify_command(arguments: argparse.Namespace) -> int:
     """Judge a file of answers."""
-    from refcl.oracle.verify import verify
+    from refcl.oracle.verify import judge_answers
 
     try:
-        reports = verify(arguments.file)
+        reports, missing = judge_answers(arguments.file)
     except OSError as error:
-        return _fail("verify", f"{arguments.file}: {error.strerror or error}.")
+        return fail("verify", f"{arguments.file}: {error.strerror or error}.")
     except ValueError as error:
-        return _fail("verify", str(error))
+        return fail("verify", str(error))
     if arguments.json:
         print(json.dumps([json.loads(report.to_json()) for report in reports], indent=2, ensure_ascii=False))
     else:
         print("\n".join(map(str, reports)))
     if any(not report.ok and report.judged for report in reports):
         return WRONG
+    if missing and not arguments.partial:
+        return fail("verify", f"{arguments.file}: {missing}; --partial judges the rest alone.")
     return CORRECT if all(report.ok for report in reports) else NOT_JUDGED
 
 
-def _fail(verb: str, reason: str) -> int:
+def fail(verb: str, reason: str) -> int:
+    """Say why nothing could be judged; returns that exit status."""
     print(f"refcl {verb}: {reason}", file=sys.stderr)
     return NOT_JUDGED
 
@@ -332,4 +359,4 @@ def _number_or_name(text: str) -> float | str:
 
 
 if __name__ == "__main__":
-    _leave_answer(*sys.argv[1:])
+    answer_with(lambda: check_here(json.loads(sys.argv[1])))

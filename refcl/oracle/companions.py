@@ -16,7 +16,9 @@ COMPANIONS = (*LABELS, *MEMORY)
 DRAWS = 5  # rows of the bank that are drawn as noise for each anchor
 
 
-def companions(needed: tuple[str, ...], inputs: tuple[Any, ...], settled: dict[str, Any]) -> dict[str, Any]:
+def companions(
+    needed: tuple[str, ...], inputs: tuple[Any, ...], settled: dict[str, Any], ranks: int = 1
+) -> dict[str, Any]:
     """Return what a loss needs beside a batch.
 
     Parameters
@@ -27,6 +29,8 @@ def companions(needed: tuple[str, ...], inputs: tuple[Any, ...], settled: dict[s
         The batch; what is made of numbers comes in its precision.
     settled : dict
         What the user has given: an index made here points into a bank of theirs.
+    ranks : int
+        Over how many ranks the rows are spread: no two of them may have the same labels, and some classes lie on both.
 
     Returns
     -------
@@ -38,9 +42,9 @@ def companions(needed: tuple[str, ...], inputs: tuple[Any, ...], settled: dict[s
     rows = _rows(n, settled, "bank")
     rng = np.random.default_rng((n, width))
     found: dict[str, Callable[[], Any]] = {
-        "labels": lambda: _labels(n),
-        "positives": lambda: _positives(n, width),
-        "same": lambda: np.arange(n) % 3 != 1,
+        "labels": lambda: _labels(n, ranks),
+        "positives": lambda: _positives(n, width if len(inputs) == 1 else inputs[1].shape[0]),
+        "same": lambda: np.arange(n) % (3 if ranks == 1 else 5) != 1,
         "bank": lambda: _on_sphere(rng, rows, width),
         "queue": lambda: _on_sphere(rng, _rows(n, settled, "queue"), width),
         "index": lambda: (3 * np.arange(n) + 1) % rows,
@@ -51,23 +55,19 @@ def companions(needed: tuple[str, ...], inputs: tuple[Any, ...], settled: dict[s
     return {name: x.astype(inputs[0].dtype) if x.dtype.kind == "f" else x for name, x in made.items()}
 
 
-def candidates(loss: str, n: int, settled: dict[str, Any]) -> int | None:
+def candidates(memory: str, n: int, settled: dict[str, Any]) -> int | None:
     """Return how many candidates each of n anchors has, where a memory holds them; its positive is counted."""
-    if loss == "inst_disc":
-        return _rows(n, settled, "bank")
-    if loss == "moco":
-        return _rows(n, settled, "queue") + 1
-    if loss == "nce":
+    if memory == "noise":
         return (settled["noise"].shape[1] if "noise" in settled else DRAWS) + 1
-    return None
+    return _rows(n, settled, memory) + (memory == "queue") if memory else None  # the positive is no row of a queue
 
 
 def _rows(n: int, settled: dict[str, Any], memory: str) -> int:
     return len(settled[memory]) if memory in settled else n + 4
 
 
-def _labels(n: int) -> Any:
-    classes = np.arange(n) % (n // 2)
+def _labels(n: int, ranks: int) -> Any:
+    classes = (np.arange(n) if ranks == 1 else (np.arange(n) + 1) // 2) % max(n // 2, 1)
     return np.where(classes == n // 2 - 1, 0, classes) if n >= 8 else classes
 
 

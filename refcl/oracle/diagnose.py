@@ -4,20 +4,22 @@ In:  a question, answers and, where it can be called again, the candidate.
 Out: a `Diagnosis`: the names that explain value and gradients, or none, and what was noticed on the way.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from refcl.oracle.candidate import CannotJudge
 from refcl.oracle.compare import agrees
-from refcl.oracle.evidence import Call, Invariant, Result, guesses, invariants
+from refcl.oracle.evidence import Call, Invariant, Result, invariants
 from refcl.oracle.factors import Fit, fit
+from refcl.oracle.measure.instrument import Measurement, measure
+from refcl.oracle.measure.precision import few_digits
 from refcl.oracle.mistakes import DISTRIBUTED, Variation, variations
+from refcl.oracle.names.difference import Difference
 from refcl.oracle.numerics import cancellation, constant_inside, noise, raw_exponentials_fail
 from refcl.oracle.permuted import any_order
+from refcl.oracle.probes import ABOUT, REMEDY
 from refcl.oracle.question import Question, scaled
 from refcl.oracle.recipe import Expected, Recipe
 
@@ -53,24 +55,54 @@ class Diagnosis:
     benign: str = ""
     invariants: list[Invariant] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
+    measurement: Any = None
 
 
 class Expectations:
-    """What a recipe makes of each probe, computed once."""
+    """What a recipe makes of each probe, computed once; without gradients where none came."""
 
     def __init__(self, question: Question, results: list[Result], recipe: Recipe) -> None:
         self.question, self.results, self.recipe = question, results, recipe
         self.known: dict[int, Expected] = {}
+        self.values: dict[int, Expected] = {}
 
     def __call__(self, k: int) -> Expected:
+        outcome = self.results[k].outcome
+        if outcome.grads is None and outcome.dscalar is None:
+            return self.value(k)
         if k not in self.known:
-            r = self.results[k]
-            answer = self.question.evaluate(self.recipe, r.wide, r.probe.scalar, r.upstream)
-            self.known[k] = scaled(answer, self.question.factor_at(r.wide, r.probe.scalar))
+            self.known[k] = self._evaluated(k, value_only=False)
         return self.known[k]
 
+    def value(self, k: int) -> Expected:
+        """Return the value alone, which is a third of the work and tells most recipes apart."""
+        if k not in self.known and k not in self.values:
+            self.values[k] = self._evaluated(k, value_only=True)
+        return self.known[k] if k in self.known else self.values[k]
 
-def diagnose(question: Question, results: list[Result], call: Call | None = None) -> Diagnosis:
+    def _evaluated(self, k: int, *, value_only: bool) -> Expected:
+        r = self.results[k]
+        answer = self.question.under(r.probe).evaluate(
+            self.recipe, r.wide, r.probe.scalar, r.upstream, value_only=value_only
+        )
+        return scaled(answer, self.question.factor_at(r.wide, r.probe.scalar))
+
+    def explain(self, *, scalar: bool) -> bool:
+        """Return whether every answer is what the recipe makes: values first, gradients where they came."""
+        return all(
+            agrees(self.value(k), r.outcome, scalar=False, grads=False) and agrees(self(k), r.outcome, scalar=scalar)
+            for k, r in enumerate(self.results)
+        )
+
+
+def diagnose(
+    question: Question,
+    results: list[Result],
+    call: Call | None = None,
+    *,
+    shape: tuple[int, int] | None = None,
+    extra: int = 0,
+) -> Diagnosis:
     """Explain answers that are not right.
 
     Parameters
@@ -81,43 +113,78 @@ def diagnose(question: Question, results: list[Result], call: Call | None = None
         Every decisive probe with what came and what was right.
     call : callable, optional
         The candidate, where it can be asked again.
+    shape : tuple of int, optional
+        The one that the candidate is built for.
+    extra : int
+        How many rows ``key`` has more than ``query``.
 
     Returns
     -------
     diagnosis : Diagnosis
-        Names that explain all of it, or none.
-
-    Raises
-    ------
-    CannotJudge
-        Where answers are NaN or infinite although nothing overflows.
+        Names that explain all of it, differences that were measured, or nothing.
     """
-    far = [r for r in results if not r.outcome.finite and _overflows_off_the_sphere(question, r)]
-    judged, overflowed = _without_overflow(question, [r for r in results if all(r is not x for x in far)])
     diagnosis = Diagnosis()
-    if overflowed and not far and all(agrees(r.right, r.outcome) for r in judged):
+    broken = [r for r in results if not r.outcome.finite and not _may_overflow(question, r)]
+    rest = [r for r in results if all(r is not x for x in broken)]
+    not_finite = _not_finite(question, broken, rest) if broken else None
+    if not_finite is not None and not any(r.outcome.finite and not agrees(r.right, r.outcome) for r in rest):
+        diagnosis.measurement = Measurement([not_finite])
+        return diagnosis
+    judged, overflowed = _without_overflow(question, rest)
+    if overflowed and not broken and all(agrees(r.right, r.outcome) for r in judged):
         diagnosis.findings = [Finding((_OVERFLOW,), overflowed)]
         return diagnosis
     findings = _explain(question, judged)
-    if far and not any("not-normalized" in f.ids for f in findings):
-        raise _nothing_overflows(far[0])
-    benign = "" if findings or call is None else _loses_digits(question, results, call, bool(overflowed))
+    raw = any("not-normalized" in f.ids for f in findings)
+    if not_finite is not None and raw and all(_overflows_off_the_sphere(question, r) for r in broken):
+        not_finite = None
+    benign = "" if findings or call is None or broken else _loses_digits(question, results, call, bool(overflowed))
     if benign:
         diagnosis.benign = "" if overflowed else benign
         diagnosis.evidence = [benign] if overflowed else []
         diagnosis.findings = [Finding((_OVERFLOW,), overflowed)] if overflowed else []
         return diagnosis
-    if not findings and call is not None:
-        findings = _few_digits(question, judged, call)
+    if not findings:
+        findings = _measured(diagnosis, question, judged, call, shape, extra)
     if overflowed:
         findings = [Finding((*f.ids, _OVERFLOW), "; ".join(filter(None, (f.detail, overflowed)))) for f in findings]
     diagnosis.findings = findings
     diagnosis.invariants = invariants(question, judged, call)
-    if not findings:
-        diagnosis.evidence = guesses(question, judged)
-        if overflowed:
-            diagnosis.evidence.append(f"Besides, {overflowed}.")
+    if not findings and overflowed:
+        diagnosis.evidence.append(f"Besides, {overflowed}.")
+    if not_finite is not None:
+        if findings:
+            diagnosis.evidence.append(f"Besides, {not_finite.what}.")
+        elif diagnosis.measurement is not None:
+            diagnosis.measurement.differences.append(not_finite)
+        else:
+            diagnosis.measurement = Measurement([not_finite])
     return diagnosis
+
+
+def _measured(
+    diagnosis: Diagnosis,
+    question: Question,
+    judged: list[Result],
+    call: Call | None,
+    shape: tuple[int, int] | None,
+    extra: int,
+) -> list[Finding]:
+    """Measure what has no name: what is exact first, then two names at once, then what is inside."""
+    exact = measure(question, judged, call, shape, extra, "exact")
+    if exact.differences:
+        diagnosis.measurement = exact
+        return []
+    rough = few_digits(question, judged, call) if call is not None else ""
+    found = [Finding(("low-precision",), rough)] if rough else _two(question, judged)
+    if not found:
+        diagnosis.measurement = measure(question, judged, call, shape, extra, "inside")
+        diagnosis.measurement.settings += exact.settings
+    return found
+
+
+def _may_overflow(question: Question, r: Result) -> bool:
+    return raw_exponentials_fail(question, r)
 
 
 _OVERFLOW = "overflow-at-small-temperature"
@@ -128,12 +195,7 @@ def _without_overflow(question: Question, results: list[Result]) -> tuple[list[R
     broken = [r for r in results if not r.outcome.finite]
     if not broken:
         return results, ""
-    for r in broken:
-        if not raw_exponentials_fail(question, r) and not _cancels(question, r):
-            raise _nothing_overflows(r)
     kept = [r for r in results if r.outcome.finite]
-    if all(_cancels(question, r) for r in broken):
-        return kept, ""
     kept = [r for r in kept if not (r.probe.stress and raw_exponentials_fail(question, r))]
     if not kept:
         raise CannotJudge("it returned NaN or infinity on every probe.")
@@ -141,8 +203,21 @@ def _without_overflow(question: Question, results: list[Result]) -> tuple[list[R
     return kept, f"NaN or infinity on {where}"
 
 
-def _nothing_overflows(r: Result) -> CannotJudge:
-    return CannotJudge(f'it returned NaN or infinity on probe "{r.probe.name}", where nothing need overflow.')
+def _not_finite(question: Question, broken: list[Result], rest: list[Result]) -> Difference:
+    """Say where NaN or infinity came for a number that exists."""
+    r = broken[0]
+    parts = ["value"] if not np.all(np.isfinite(r.outcome.value)) else []
+    grads = r.outcome.grads or ()
+    parts += [f"d{n}" for n, g in zip(question.inputs, grads, strict=False) if not np.all(np.isfinite(g))]
+    came = "NaN" if any(np.any(np.isnan(x)) for x in (r.outcome.value, *grads)) else "infinity"
+    where = ", ".join(f'"{x.probe.name}"' for x in broken)
+    right = all(agrees(x.right, x.outcome) for x in rest)
+    also = "; it is right on the others" if right and rest else ""
+    about = ABOUT.get(r.probe.name, "")
+    said = f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} {came} on {where}, where a number exists{also}"
+    wanted = f"{float(np.ravel(r.right.value)[0]):.6g}"
+    change = REMEDY.get(r.probe.name, "")
+    return Difference(said + (f": {about}" if about else ""), where, came, wanted, change)
 
 
 def _overflows_off_the_sphere(question: Question, r: Result) -> bool:
@@ -151,11 +226,6 @@ def _overflows_off_the_sphere(question: Question, r: Result) -> bool:
         return False
     longest = max(float(np.max(np.sum(x * x, axis=1))) for x in r.wide)
     return longest > float(np.log(np.finfo(r.probe.inputs[0].dtype).max))
-
-
-def _cancels(question: Question, r: Result) -> bool:
-    """Return whether nothing is left where oneself is summed first and subtracted afterwards."""
-    return r.probe.stress and cancellation(question, r) * r.outcome.eps > 1e-3
 
 
 def _at(question: Question, r: Result) -> str:
@@ -177,7 +247,7 @@ def _explain(question: Question, results: list[Result]) -> list[Finding]:
         elif finding.ids:
             return [finding]
     bank = [(v, Expectations(question, results, r)) for v, r in variations(question.recipe)]
-    singles += [Finding((v.id,), v.detail) for v, e in bank if _all_agree(results, e, scalar=True)]
+    singles += [Finding((v.id,), v.detail) for v, e in bank if e.explain(scalar=True)]
     if not singles:
         singles = [
             Finding((id_,), detail)
@@ -190,13 +260,14 @@ def _explain(question: Question, results: list[Result]) -> list[Finding]:
         found = fit(question, results, e)
         if found is not None:
             with_factor.append(_as_finding(question, found, (v.id,), v.detail))
-    if with_factor:
-        return _one_for_each_name(with_factor)
+    return _one_for_each_name(with_factor)
+
+
+def _two(question: Question, results: list[Result]) -> list[Finding]:
+    """Try every two mistakes at once, those with gradients first."""
+    results = sorted(results, key=lambda r: (r.outcome.grads is None, r.outcome.eps))
+    bank = [(v, Expectations(question, results, r)) for v, r in variations(question.recipe)]
     return _one_for_each_name(_pairs(question, results, bank))
-
-
-def _all_agree(results: list[Result], expected: Callable[[int], Expected], *, scalar: bool) -> bool:
-    return all(agrees(expected(k), r.outcome, scalar=scalar) for k, r in enumerate(results))
 
 
 def _as_finding(question: Question, found: Fit, first: tuple[str, ...], detail: str) -> Finding:
@@ -218,27 +289,19 @@ def _distributed(question: Question, found: Fit, id_: str) -> str:
 def _pairs(question: Question, results: list[Result], bank: list[tuple[Variation, Expectations]]) -> list[Finding]:
     """Try every two mistakes at once: the choices of one recipe, made wrongly twice."""
     found = []
-    first = results[0]
     for k, (v, _) in enumerate(bank):
         once = v.vary(question.recipe)
         for w, _ in bank[k + 1 :]:
             twice = w.vary(once) if once is not None and w.id != v.id else None
             if twice is None or twice == once or twice == w.vary(question.recipe):
                 continue
-            if not _value_fits(question, first, twice):
-                continue
             expected = Expectations(question, results, twice)
-            if agrees(expected(0), first.outcome, scalar=False) and _all_agree(results, expected, scalar=False):
+            if expected.explain(scalar=False):
                 ids: tuple[str, ...] = (v.id, w.id)
-                if not _all_agree(results, expected, scalar=True):
+                if not expected.explain(scalar=True):
                     ids = (*ids, "temperature-gradient-wrong")
                 found.append(Finding(ids, "; ".join(filter(None, (v.detail, w.detail)))))
     return found
-
-
-def _value_fits(question: Question, r: Result, recipe: Recipe) -> bool:
-    forward = question.evaluate(recipe, r.wide, r.probe.scalar, r.upstream, value_only=True)
-    return agrees(scaled(forward, question.factor_at(r.wide, r.probe.scalar)), r.outcome, scalar=False, grads=False)
 
 
 def _one_for_each_name(findings: list[Finding]) -> list[Finding]:
@@ -269,29 +332,6 @@ def _loses_digits(question: Question, results: list[Result], call: Call, overflo
     )
 
 
-def _few_digits(question: Question, results: list[Result], call: Call) -> list[Finding]:
-    """Name low precision where the error is rough: another one for every small move of the input."""
-    # A scalar's gradient alone has no roughness to be seen.
-    ordinary = [
-        r
-        for r in results
-        if not r.probe.stress and r.probe.dtype == "float64" and not agrees(r.right._replace(dmore=()), r.outcome)
-    ]
-    if not ordinary:
-        return []
-    found = noise(question, ordinary, call, step=2.0**-9)
-    if not found.rough or found.relative > 0.05:
-        return []
-    bits = -math.log2(max(found.relative, 1e-16))
-    return [
-        Finding(
-            ("low-precision",),
-            f"the error is up to {found.relative:.1e} of the largest entry, another one for every small move of the "
-            f"input: about {bits:.0f} bits",
-        )
-    ]
-
-
 def indistinguishable(question: Question, results: list[Result]) -> list[str]:
     """Return the names of mistakes that would have given the same answers on these probes."""
     names: list[str] = []
@@ -299,7 +339,12 @@ def indistinguishable(question: Question, results: list[Result]) -> list[str]:
         if v.id in names or v.id in DISTRIBUTED:
             continue
         expected = Expectations(question, results, recipe)
-        if all(_same(results[k], expected(k)) for k in range(len(results))):
+        alike = all(
+            agrees(r.right, replace(r.outcome, value=expected.value(k).value, grads=None, dscalar=None))
+            and _same(r, expected(k))
+            for k, r in enumerate(results)
+        )
+        if alike:
             names.append(v.id)
     return names
 

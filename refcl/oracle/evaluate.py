@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from refcl.backend import Array
+from refcl.core.arrays import Array
 from refcl.oracle.normalizing import denormalize, normalize
 from refcl.oracle.pools import Pool
 from refcl.oracle.pools import pool as pool_of_recipe
 from refcl.oracle.recipe import Expected, Recipe
 from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows
-from refcl.pooling import soft_maximum
-from refcl.reduce import reduce
-from refcl.similarity import inner_product
+from refcl.walk.pooling.soft_maximum import soft_maximum
+from refcl.walk.reduce import reduce
+from refcl.walk.similarity import inner_product
 
 
 def evaluate(
@@ -96,7 +96,18 @@ def evaluate(
             np.maximum(np.max(np.abs(g), axis=1, keepdims=True), floor / length) * pooled.condition
             for g, length in zip(grads, lengths, strict=True)
         )
-    return Expected(value, grads, dscalar, value_size, sizes, max(abs(dscalar or 0.0), dscalar_size) * pooled.condition)
+    scalar_size = max(abs(dscalar or 0.0), dscalar_size, _steepest_by_scalar(recipe, scalar, s, heaviest * total))
+    return Expected(value, grads, dscalar, value_size, sizes, scalar_size * pooled.condition)
+
+
+def _steepest_by_scalar(recipe: Recipe, scalar: float | None, s: Array, weight: float) -> float:
+    """Return how fast a logit moves with the scalar: probabilities carry a rounding of their own into that sum.
+
+    The textbook's p = exp(l - lse) is off by eps max|l|, however little of the sum is left after the positive's share.
+    """
+    if scalar is None or not recipe.scaled:
+        return 0.0
+    return abs(recipe.scale.slope(float(scalar))) * float(np.max(np.abs(s))) * weight
 
 
 def _penalize(recipe: Recipe, loss: Any, roles: Roles, upstream: Any) -> tuple[Any, Any]:

@@ -5,7 +5,6 @@ Out: sentences, for a report whose verdict needs company.
 """
 
 import contextlib
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refcl.oracle.candidate import CannotJudge, Outcome
-from refcl.oracle.compare import agrees
 from refcl.oracle.probes import Probe
-from refcl.oracle.question import RECIPES, Question
+from refcl.oracle.question import Question
 from refcl.oracle.recipe import Expected
 
 Call = Callable[[Probe], Outcome]
@@ -144,116 +142,3 @@ def _law(name: str, error: float, tolerance: float) -> Invariant:
 def _gap(a: Any, b: Any) -> float:
     error = float(np.max(np.abs(a - b)))
     return error if math.isfinite(error) else math.inf
-
-
-def guesses(question: Question, results: list[Result]) -> list[str]:
-    """Return what the candidate might be instead, where no name fits: another setting, another loss, another τ."""
-    finite = [r for r in results if r.outcome.finite]
-    if not finite:
-        return []
-    found = [f"It is right for {said}." for said, other in _other_settings(question) if _fits(other, finite)]
-    found += [f"It is refcl.{said} to rounding." for said, other in _other_losses(question) if _fits(other, finite)]
-    temperature = None if found else effective_temperature(question, finite)
-    if temperature is not None:
-        found.append(
-            f"On every probe it is the loss at another temperature: {temperature:.6g} instead of "
-            f"{question.temperature(finite[0].probe.scalar):.6g} on the first."
-        )
-    return found
-
-
-def _fits(other: Question, results: list[Result]) -> bool:
-    try:
-        return all(
-            agrees(other.expected(r.probe.inputs, r.probe.scalar, r.probe.upstream), r.outcome, scalar=False)
-            for r in results
-        )
-    except (TypeError, ValueError):
-        return False
-
-
-def _other_settings(question: Question) -> list[tuple[str, Question]]:
-    recipe, found = question.recipe, []
-    if recipe.pool == "pair":
-        return _other_switches(question)
-    if recipe.embeddings:
-        for direction in ("first", "second", "both"):
-            if direction != recipe.anchors:
-                found.append((f'direction="{direction}"', replace(recipe, anchors=direction)))
-        other = "none" if recipe.normalization == "rows" else "rows"
-        found.append((f"normalize={other == 'rows'}", replace(recipe, normalization=other)))
-    if recipe.pool == "softmax" and recipe.in_denominator == 0:
-        found.append(("positive_in_denominator=True", replace(recipe, in_denominator=1)))
-    if recipe.hardest is not None:
-        found.append(("hardest=1.0, all negatives", replace(recipe, hardest=None)))
-    return [(said, replace(question, recipe=r, plain=False)) for said, r in found]
-
-
-def _other_switches(question: Question) -> list[tuple[str, Question]]:
-    """Return the question with each yes-or-no setting the other way; normalizing or not has names of its own."""
-    found: list[tuple[str, Question]] = []
-    for p in inspect.signature(question.pair.forward).parameters.values():
-        now = question.settings.get(p.name, p.default)
-        if p.kind is p.KEYWORD_ONLY and isinstance(now, bool) and p.name != "normalize" and question.plain:
-            other = replace(question, settings=question.settings | {p.name: not now})
-            found.append((f"{p.name}={not now}", other))
-    return found
-
-
-def _other_losses(question: Question) -> list[tuple[str, Question]]:
-    found: list[tuple[str, Any]] = []
-    for name, recipe in RECIPES.items() if question.recipe.pool != "pair" else ():
-        if name == question.loss or recipe.embeddings != question.recipe.embeddings or name.startswith("hard"):
-            continue
-        shared = replace(
-            recipe,
-            reduction=question.recipe.reduction,
-            normalization=question.recipe.normalization,
-            eps=question.recipe.eps,
-            detached=question.recipe.detached,
-            scale=question.recipe.scale if question.recipe.pool == "softmax" else recipe.scale,
-        )
-        if recipe.pool == "softmax" and question.recipe.pool != "softmax":
-            continue
-        found.append((name, _WithoutWeight(replace(question, recipe=shared, plain=False))))
-    return found
-
-
-class _WithoutWeight:
-    """A question about a loss that is not the one asked: a temperature is no weight."""
-
-    def __init__(self, question: Question) -> None:
-        self.question = question
-
-    def expected(self, inputs: tuple[Any, ...], scalar: float | None, upstream: Any) -> Expected:
-        simple = self.question.recipe.pool == "simple" and self.question.scalar != "weight"
-        return self.question.expected(inputs, None if simple else scalar, upstream)
-
-
-def effective_temperature(question: Question, results: list[Result]) -> float | None:
-    """Return the temperature at which every answer is right, on the first probe, or None where there is none."""
-    if question.recipe.pool != "softmax" or question.scalar != "temperature":
-        return None
-    found: list[float] = []
-    for r in results:
-        t = _temperature_of(question, r)
-        if t is None or not agrees(question.expected(r.probe.inputs, t, r.probe.upstream), r.outcome, scalar=False):
-            return None
-        found.append(t)
-    return found[0] if found else None
-
-
-def _temperature_of(question: Question, r: Result) -> float | None:
-    from scipy.optimize import brentq
-
-    def off(log_t: float) -> float:
-        return float(np.sum(question.expected(r.probe.inputs, math.exp(log_t), r.upstream).value - r.outcome.value))
-
-    grid = np.linspace(math.log(1e-3), math.log(1e3), 25)
-    values = [off(x) for x in grid]
-    for low, high, f, g in zip(grid, grid[1:], values, values[1:], strict=False):
-        if f * g < 0:
-            t = math.exp(brentq(off, low, high, xtol=1e-15, rtol=1e-15))
-            if agrees(question.expected(r.probe.inputs, t, r.probe.upstream), r.outcome, scalar=False):
-                return t
-    return None

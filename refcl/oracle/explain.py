@@ -69,14 +69,76 @@ def explain_value(
         digits = len(repr(float(loss)).partition(".")[2])
         tolerance = max(0.5 * 10.0**-digits, 2e-4 * abs(loss))
     found = []
-    for rank, (number, formula, what) in enumerate(_candidates(n)):
+    for rank, (number, formula, what) in enumerate([*_aligned(n, temperature), *_candidates(n)]):
         for extra, (factor, scale, who) in enumerate(_scales(n, temperature)):
             value = number * factor
             if abs(value - loss) <= tolerance:
                 meaning = f"{who}. {what}" if who else what
                 found.append((extra + rank, Explanation(value, formula + scale, meaning)))
+    ends = _ends(loss, n, temperature)
     found.sort(key=lambda item: (item[0], abs(item[1].value - loss)))
-    return [explanation for _, explanation in found]
+    return [*(explanation for _, explanation in found), *ends]
+
+
+_ALIGNED = "every positive is aligned (similarity 1) and everything else orthogonal (similarity 0)"
+
+
+def _aligned(n: int, temperature: float | None) -> list[tuple[float, str, str]]:
+    """Return the values at the other end: positives aligned, others orthogonal."""
+    if temperature is None or n < 2:
+        return []
+    t = temperature
+    return [
+        (math.log1p((2 * n - 2) * math.exp(-1 / t)), "ln(1 + (2N-2) exp(-1/τ))", f"NT-Xent where {_ALIGNED}"),
+        (math.log1p((n - 1) * math.exp(-1 / t)), "ln(1 + (N-1) exp(-1/τ))", f"InfoNCE or CLIP where {_ALIGNED}"),
+        (
+            math.log(2 * n - 2) - 1 / t,
+            "ln(2N-2) - 1/τ",
+            f"a decoupled loss (DCL: the positive is not in the denominator) where {_ALIGNED}",
+        ),
+        (
+            math.log(n - 1) - 1 / t if n > 1 else 0.0,
+            "ln(N-1) - 1/τ",
+            f"a decoupled loss of one direction where {_ALIGNED}",
+        ),
+    ]
+
+
+def _ends(loss: float, n: int, temperature: float | None) -> list[Explanation]:
+    """Return what the value would be at collapse and at the other end, and where between them it lies."""
+    if n < 2:
+        return []
+    high = math.log(2 * n - 1)
+    if temperature is None:
+        return [
+            Explanation(
+                loss,
+                f"{loss / high:.0%} of ln(2N-1) = {high:.4g}",
+                "NT-Xent's value at collapse, where every similarity is the same; "
+                "give the temperature to see the other end",
+            )
+        ]
+    low = math.log1p((2 * n - 2) * math.exp(-1 / temperature))
+    if loss < 0:
+        bottom = math.log(2 * n - 2) - 1 / temperature
+        return [
+            Explanation(
+                loss,
+                f"between ln(2N-2) - 1/τ = {bottom:.4g} and ln(2N-2) = {math.log(2 * n - 2):.4g}",
+                "negative: only a decoupled loss is, which leaves the positive out of the denominator (DCL); its"
+                f" lower end is where {_ALIGNED}",
+            )
+        ]
+    share = (high - loss) / (high - low) if high > low else 0.0
+    if loss > high * 1.0001:
+        where = "above collapse: positives are less similar than negatives, or the value is scaled"
+    elif loss < low:
+        where = "below both ends: negatives are opposite to their anchors, or the value is scaled"
+    else:
+        where = f"{share:.0%} of the way from collapse to where {_ALIGNED}"
+    return [
+        Explanation(loss, f"between ln(1 + (2N-2) exp(-1/τ)) = {low:.4g} and ln(2N-1) = {high:.4g} (NT-Xent)", where)
+    ]
 
 
 def _candidates(n: int) -> list[tuple[float, str, str]]:
@@ -85,7 +147,14 @@ def _candidates(n: int) -> list[tuple[float, str, str]]:
         (math.log(n), "ln N", f"InfoNCE or CLIP over N candidates, collapsed: {_COLLAPSE}"),
         (math.log(2 * n), "ln(2N)", f"2N candidates: oneself is among them, and collapsed: {_COLLAPSE}"),
         (math.log(n + 1), "ln(N+1)", f"N + 1 candidates: the positive and N others, collapsed: {_COLLAPSE}"),
-        (math.log(2.0), "ln 2", "a choice between two that is left to chance"),
+        (
+            math.log(2.0),
+            "ln 2",
+            (
+                "a choice between two: the positive has one equal among the negatives, every sample is twice in the"
+                " batch (duplicates), or left to chance"
+            ),
+        ),
         (0.0, "0", "no negatives, or positives that dominate everything"),
     ]
     if n > 1:

@@ -116,6 +116,9 @@ def _scalar_goes_along(
         e = scaled(plain, value.numbers[k], gradient.numbers[k])
         if agrees(e, r.outcome, value=False, grads=False):
             continue
+        # The embeddings' gradients alone may be scaled, as where each rank keeps its own share of them.
+        if value.is_one and not gradient.is_zero and agrees(plain, r.outcome, value=False, grads=False):
+            continue
         # Where the factor is a power of τ, d(f L)/dτ = f dL/dτ + f' L.
         moved = _slope(question, r, value, k) * float(np.sum(plain.value if r.upstream is None else 0.0))
         dscalar, size = (e.dscalar or 0.0) + moved, e.dscalar_size + abs(moved)
@@ -204,9 +207,13 @@ def _named(
         return None
     names: list[str] = []
     numbers: tuple[float, ...] = ()
+    facts = [question.facts(r.probe.inputs, r.probe.scalar) for r in results]
     for named in known:
-        at = [named.at(question.facts(r.probe.inputs, r.probe.scalar)) for r in results]
-        if any(x is None for x in at) or abs(float(at[0] or 0.0) - free) > 1e-4 * abs(free):
+        first = named.at(facts[0])
+        if first is None or abs(float(first) - free) > 1e-4 * abs(free):
+            continue
+        at = [named.at(f) for f in facts]
+        if any(x is None for x in at):
             continue
         exact = tuple(float(x or 0.0) for x in at)
         if fits(exact):

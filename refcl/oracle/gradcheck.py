@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from refcl.backend import to_host
-from refcl.pair import Pair
+from refcl.core.arrays import to_host
+from refcl.core.pair import Pair
 
 STEPS = (1e-2, 2e-3, 4e-4, 8e-5, 1.6e-5)  # relative to the size of the input; the best is chosen by its own estimate
 
@@ -284,7 +284,7 @@ def _as_call(pair: Any, settings: dict[str, Any]) -> tuple[Callable[[tuple[Any, 
     else:
         raise TypeError(f"gradcheck: expected a pair or a callable, got {type(pair).__name__}.")
 
-    arguments = _positional(forward)
+    arguments = len(pair.arguments) if isinstance(pair, Pair) else _positional(forward)
 
     def call(inputs: tuple[Any, ...], upstream: Any) -> tuple[list[Any], Any]:
         value, cache = forward(*inputs, **settings)
@@ -292,7 +292,7 @@ def _as_call(pair: Any, settings: dict[str, Any]) -> tuple[Callable[[tuple[Any, 
         values = [to_host(y) for y in (value if several else (value,))]
         if upstream is None:
             return values, None
-        grads = backward(*(u.astype(y.dtype) for u, y in zip(upstream, values, strict=True)), cache)
+        grads = backward(*(np.asarray(u, dtype=y.dtype) for u, y in zip(upstream, values, strict=True)), cache)
         return values, grads if arguments > 1 else (grads,)
 
     return call, getattr(pair, "__name__", getattr(forward, "__name__", "pair").removesuffix("_forward"))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.sphere import NormalizeCache, l2_normalize
+from refcl.walk.sphere import NormalizeCache, l2_normalize
 
 
 class Sphere(NamedTuple):

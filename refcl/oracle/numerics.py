@@ -17,6 +17,7 @@ from refcl.oracle.evidence import Call, Result
 from refcl.oracle.mistakes import constant_term
 from refcl.oracle.question import Question, scaled
 from refcl.oracle.recipe import Expected, Extra, Recipe
+from refcl.oracle.roots import root
 
 ROUND_CONSTANTS = (
     *(10.0**-k for k in range(1, 17)),
@@ -58,9 +59,8 @@ def _families(recipe: Recipe) -> Iterator[Family]:
         return replace(r, extra=Extra(lambda t, top: top + log_eps))
 
     def with_term_above_itself(r: Recipe, log_eps: float) -> Recipe:
-        # The greatest logit of all is one's own, 1/τ: SupContrast's shift.
-        alpha = r.scale
-        return replace(r, extra=Extra(lambda t, top: np.maximum(top, alpha.at(t)) + log_eps))
+        # The greatest logit of all may be one's own: SupContrast's shift.
+        return replace(r, extra=Extra(lambda t, top: top + log_eps, above_itself=True))
 
     logs = tuple(math.log(x) for x in ROUND_CONSTANTS)
     if recipe.embeddings and recipe.candidates == "all":
@@ -119,7 +119,7 @@ def constant_inside(question: Question, results: list[Result]) -> list[tuple[str
         known = [c for c in family.round_values if abs(c - constant) < 0.05 * max(abs(constant), 1.0)]
         short = [float(f"{constant:.{d}g}") for d in (2, 3)] if not family.from_log else []
         for c in (*known, *short, *([constant] if failing >= 3 else [])):
-            if all(agrees(_answer(question, family.recipe(recipe, c), r), r.outcome) for r in results):
+            if _explains(question, family.recipe(recipe, c), results):
                 detail = family.said(math.exp(c) if family.from_log else c)
                 found.append((c in known or c in short, family.id, detail))
                 break
@@ -131,9 +131,17 @@ def constant_inside(question: Question, results: list[Result]) -> list[tuple[str
 def _of_the_dtype(question: Question, family: Family, results: list[Result]) -> list[tuple[bool, str, str]]:
     """Try the constants that a precision brings along, which are other numbers in float32 than in float64."""
     for what in ("tiny", "eps") if family.from_log else ():
-        if all(agrees(_answer(question, family.recipe(question.recipe, _of(r, what)), r), r.outcome) for r in results):
+        if all(_explains(question, family.recipe(question.recipe, _of(r, what)), [r]) for r in results):
             return [(True, family.id, f"{family.said(math.exp(_of(results[0], what)))}: finfo(dtype).{what}")]
     return []
+
+
+def _explains(question: Question, recipe: Recipe, results: list[Result]) -> bool:
+    return all(
+        agrees(_answer(question, recipe, r, value_only=True), r.outcome, scalar=False, grads=False)
+        and agrees(_answer(question, recipe, r), r.outcome)
+        for r in results
+    )
 
 
 def _of(r: Result, what: str) -> float:
@@ -151,28 +159,19 @@ def _plainest(found: list[tuple[bool, str, str]]) -> list[tuple[str, str]]:
 
 
 def _solve(question: Question, family: Family, r: Result) -> float | None:
-    """Find the constant by bisection on one answer: every loss here moves one way with it."""
+    """Find the constant on one answer: every loss here moves one way with it."""
 
     def off(c: float) -> float:
         with np.errstate(all="ignore"):
-            return float(np.sum(_answer(question, family.recipe(question.recipe, c), r).value - r.outcome.value))
+            answer = _answer(question, family.recipe(question.recipe, c), r, value_only=True)
+            return float(np.sum(answer.value - r.outcome.value))
 
-    low, high = -745.0, 25.0 if not family.from_log else -0.5
-    f_low, f_high = off(low), off(high)
-    if not (math.isfinite(f_low) and math.isfinite(f_high)) or f_low * f_high > 0:
-        return None
-    for _ in range(70):
-        middle = (low + high) / 2
-        f = off(middle)
-        if f * f_low > 0:
-            low, f_low = middle, f
-        else:
-            high = middle
-    return (low + high) / 2
+    c = root(off, -745.0, 25.0 if not family.from_log else -0.5)
+    return c if math.isfinite(c) else None
 
 
-def _answer(question: Question, recipe: Recipe, r: Result) -> Expected:
-    answer = question.evaluate(recipe, r.wide, r.probe.scalar, r.upstream)
+def _answer(question: Question, recipe: Recipe, r: Result, *, value_only: bool = False) -> Expected:
+    answer = question.under(r.probe).evaluate(recipe, r.wide, r.probe.scalar, r.upstream, value_only=value_only)
     return scaled(answer, question.factor_at(r.wide, r.probe.scalar))
 
 
@@ -182,7 +181,7 @@ def _finite(x: float) -> float:
 
 def raw_exponentials_fail(question: Question, r: Result) -> bool:
     """Return whether exp(s/τ), written as it stands, leaves the range of this probe's numbers."""
-    if question.recipe.scalar not in ("temperature", "log_scale") or r.probe.scalar is None:
+    if not question.recipe.scaled or r.probe.scalar is None:
         return False
     logits = _logits(question, r)
     dtype = np.float32 if r.probe.dtype == "float32" or r.outcome.eps > 1e-10 else np.float64
@@ -244,7 +243,7 @@ def noise(question: Question, results: list[Result], call: Call, *, step: float,
                 outcome = call(probe)
             except CannotJudge:
                 return Noise(False, math.inf)
-            right = question.expected(inputs, probe.scalar, probe.upstream)
+            right = question.answer(probe)
             errors.append(_error(right, Result(probe, outcome, right)))
         stacked = np.array(errors)
         finite = np.all(np.isfinite(stacked), axis=1)
@@ -255,7 +254,7 @@ def noise(question: Question, results: list[Result], call: Call, *, step: float,
         stacked = stacked[finite]
         spread = float(np.linalg.norm(stacked - stacked.mean(axis=0)))
         rough.append(spread > part * float(np.linalg.norm(stacked)))
-        relative.append(float(np.max(np.abs(stacked))) / float(np.max(np.abs(_answer_vector(r.right, r)))))
+        relative.append(float(np.max(np.abs(stacked))) / (float(np.max(np.abs(_answer_vector(r.right, r)))) or 1.0))
     return Noise(bool(rough) and all(rough), max(relative, default=math.inf))
 
 

@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refcl.core.pair import AnyPair
 from refcl.oracle.descendants import SLIPS, pool_of
 from refcl.oracle.evaluate import evaluate
 from refcl.oracle.normalizing import denormalize, normalize
+from refcl.oracle.questions import row_of
 from refcl.oracle.recipe import Expected, Recipe, places
-from refcl.pair import Pair
-from refcl.sphere import l2_normalize
+from refcl.walk.sphere import l2_normalize
 
 SLACK = 4.0  # nothing is known about the inside of the loss, so that its roundings are counted generously
 
 
 def evaluate_pair(
     recipe: Recipe,
-    pair: Pair,
+    pair: AnyPair,
     inputs: tuple[Any, ...],
     scalar: float | None,
     *,
@@ -76,6 +77,9 @@ def evaluate_pair(
     arguments = (*moved, *(() if effective is None else (effective,)), *more_scalars)
     with np.errstate(all="ignore"):
         try:
+            if value_only and recipe.slip is None:
+                value, _ = pair.forward(*arguments, **settings)
+                return _sized_value(recipe, np.asarray(value), moved, effective, _reach(pair, recipe, moved))
             called = pair if recipe.slip is None else SLIPS[recipe.slip]
             value, grads = called(*arguments, **settings, **({} if upstream is None else {"upstream": upstream}))
         except ValueError:
@@ -108,12 +112,13 @@ class Reach(NamedTuple):
     gradients: tuple[Any, ...]
 
 
-def _reach(pair: Pair, recipe: Recipe, moved: tuple[Any, ...]) -> Reach:
-    if pair.__name__ == "per_anchor_contrastive":
+def _reach(pair: AnyPair, recipe: Recipe, moved: tuple[Any, ...]) -> Reach:
+    batches = row_of(pair.__name__).batches
+    if batches == "temperatures":
         s, temperature = np.max(np.abs(moved[0]), axis=1), moved[1]  # (N,)
         return Reach(float(np.max(s / temperature)), (1 / temperature[:, None], s / temperature**2))
     longest = [float(np.max(np.linalg.norm(x, axis=-1))) for x in moved]
-    if pair.__name__ == "cpc":
+    if batches == "futures":
         context, future = longest[:2]
         form = float(np.max(np.linalg.norm(moved[2], axis=(-2, -1))))
         return Reach(context * form * future, (form * future, context * form, context * future))
@@ -124,7 +129,7 @@ def _reach(pair: Pair, recipe: Recipe, moved: tuple[Any, ...]) -> Reach:
 
 def _effective(recipe: Recipe, scalar: float | None) -> tuple[float | None, float]:
     """Return the scalar that makes the scale of the recipe, and its derivative by the scalar that was given."""
-    if scalar is None or recipe.scalar not in ("temperature", "log_scale"):
+    if scalar is None or not recipe.scaled:
         return scalar, 1.0
     at, slope = recipe.scale.at(scalar), recipe.scale.slope(scalar)
     if recipe.scalar == "log_scale":
@@ -149,6 +154,18 @@ def _put_back(grads: tuple[Any, ...], order: Any) -> tuple[Any, ...]:
     return grads[0], back
 
 
+def _steep(recipe: Recipe, effective: float | None) -> float:
+    if effective is None or not recipe.scaled:
+        return 1.0
+    return math.exp(effective) if recipe.scalar == "log_scale" else 1 / effective
+
+
+def _sized_value(recipe: Recipe, value: Any, moved: tuple[Any, ...], effective: float | None, reach: Reach) -> Expected:
+    total = len(moved[0]) if recipe.reduction == "sum" else 1
+    size = total * SLACK * (1 + reach.similarity * _steep(recipe, effective)) + float(np.max(np.abs(value))) * SLACK
+    return Expected(value.reshape(-1) if value.ndim else value, (), None, size, (), 0.0)
+
+
 def _sized(
     recipe: Recipe,
     value: Any,
@@ -160,22 +177,19 @@ def _sized(
     upstream: Any,
     reach: Reach,
 ) -> Expected:
-    steep = 1.0
-    if effective is not None and recipe.scalar in ("temperature", "log_scale"):
-        steep = math.exp(effective) if recipe.scalar == "log_scale" else 1 / effective
-    condition = SLACK * (1 + reach.similarity * steep)
+    forward, steep = _sized_value(recipe, value, moved, effective, reach), _steep(recipe, effective)
+    value_size, condition = forward.value_size, SLACK * (1 + reach.similarity * steep)
     count = len(moved[0]) if recipe.reduction == "mean" else 1
-    total = len(moved[0]) if recipe.reduction == "sum" else 1
     heaviest = 1.0 if upstream is None else float(np.max(np.abs(upstream)))
     floors = [steep * heaviest / count * x for x in reach.gradients]
     lengths = sphere.lengths if sphere is not None else (1.0,) * len(grads)
-    flat = value.reshape(-1) if value.ndim else value
-    value_size = total * condition + float(np.max(np.abs(value))) * SLACK
     sizes = tuple(
         np.maximum(_largest_by_row(g), floor / length) * condition
         for g, floor, length in zip(grads, floors, lengths, strict=True)
     )
-    return Expected(flat, grads, dscalar, value_size, sizes, max(abs(dscalar or 0.0), value_size * steep) * condition)
+    return Expected(
+        forward.value, grads, dscalar, value_size, sizes, max(abs(dscalar or 0.0), value_size * steep) * condition
+    )
 
 
 def _largest_by_row(g: Any) -> Any:

@@ -94,7 +94,7 @@ class _Fit:
 
     def __call__(self, order: Order, *, value_only: bool = False, **change: Any) -> Expected:
         recipe = replace(self.question.recipe, positive=self.way(order), **change)
-        answer = self.question.evaluate(
+        answer = self.question.under(self.r.probe).evaluate(
             recipe, self.r.wide, self.r.probe.scalar, self.r.upstream, value_only=value_only
         )
         return scaled(answer, self.question.factor_at(self.r.wide, self.r.probe.scalar))

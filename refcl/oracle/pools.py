@@ -11,8 +11,11 @@ import numpy as np
 
 from refcl.oracle.recipe import ONE, Recipe
 from refcl.oracle.roles import Roles
-from refcl.penalty import hinge, softplus
-from refcl.pooling import hardest_negatives, maximum, soft_maximum, weighted_sum
+from refcl.walk.penalty import hinge, softplus
+from refcl.walk.pooling.hardest import hardest_negatives
+from refcl.walk.pooling.maximum import maximum
+from refcl.walk.pooling.soft_maximum import soft_maximum
+from refcl.walk.pooling.weighted_sum import weighted_sum
 
 
 class Pooled(NamedTuple):
@@ -43,6 +46,14 @@ def pool(recipe: Recipe, s: Any, scalar: float | None, roles: Roles) -> Pooled:
     return _pool_softmax(recipe, s, s_pos, float(scalar), negatives, roles)
 
 
+def greatest(recipe: Recipe, logits: Any, roles: Roles) -> Any:
+    """Return the greatest logit of each anchor (A,), which an extra term may stand above."""
+    who = roles.candidates.copy()
+    if recipe.extra is not None and recipe.extra.above_itself:
+        who[np.arange(len(who)), roles.rows] = True
+    return np.max(np.where(who, logits, -np.inf), axis=1)
+
+
 def _pool_softmax(recipe: Recipe, s: Any, s_pos: Any, t: float, negatives: Any, roles: Roles) -> Pooled:
     """L = log(Σ_k exp(α s_k) + w exp(α' s_p) + extra) − α'' s_p, written as softplus of a soft maximum."""
     rows = np.arange(len(s))
@@ -56,7 +67,7 @@ def _pool_softmax(recipe: Recipe, s: Any, s_pos: Any, t: float, negatives: Any, 
         counted.append(np.ones((len(s), 1), dtype=bool))
     extra = recipe.extra
     if extra is not None:
-        top = np.max(np.where(roles.candidates, logits, -np.inf), axis=1)
+        top = greatest(recipe, logits, roles)
         term = np.broadcast_to(extra.logit(t, top), (len(s),))  # (A,)
         # A term that is taken out is no column: it lessens the sum afterwards.
         columns.append((np.full_like(term, -np.inf) if extra.subtracted(t) else term)[:, None])

@@ -10,11 +10,32 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.batches import another_view, antipodal, futures, similarities, views
 from refcl.oracle.companions import MEMORY
-from refcl.oracle.question import Question
+from refcl.oracle.question import FAR, Question
 
 DEFAULT_TEMPERATURE = 0.2
 DEFAULT_WEIGHT = 0.3
+# What a batch is made to show.
+ABOUT = {
+    "class of one": "a row that is alone in its class has no positive: 0/0 is NaN, log 0 infinite",
+    "no positives": "no anchor has a positive: 0/0 is NaN, log 0 infinite",
+    "anchor without positives": "an anchor has no positive: 0/0 is NaN, log 0 infinite",
+    "coinciding pairs": "the two rows of a pair coincide: the derivative of the root at distance 0 is infinite",
+    "largest logits": "logits of ±1000: exp of them is infinite",
+    "long and short rows": "rows of length 1e-20 and 1e20",
+    "one anchor": "a batch of one row: there are no negatives",
+    "anchor without negatives": "every negative of an anchor is ignored",
+}
+FINITE_ONLY = ("coinciding pairs", "long and short rows")  # anything finite is right there
+NONE_TO_ADD = "divide by max(number of positives, 1), and take no logarithm of a sum of none: the loss is 0 there"
+REMEDY = {
+    "class of one": NONE_TO_ADD,
+    "no positives": NONE_TO_ADD,
+    "anchor without positives": NONE_TO_ADD,
+    "coinciding pairs": "the derivative of the distance is 0 where it is 0: take the root of max(d², eps)",
+    "largest logits": "subtract the largest logit first: log-sum-exp",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,7 @@ class Probe:
     upstream: Any = None
     corner: bool = False
     stress: bool = False
+    companions: Any = None  # labels, masks, memories of this batch, where they are not those that its shape makes
 
     @property
     def dtype(self) -> str:
@@ -53,6 +75,7 @@ def probes(
     extra: int = 0,
     own: tuple[tuple[Any, ...], ...] = (),
     only_own: bool = False,
+    few_shapes: bool = False,
 ) -> list[Probe]:
     """Return the batches on which a candidate is judged, the plainest first.
 
@@ -70,17 +93,20 @@ def probes(
         The user's own inputs, one tuple for each batch.
     only_own : bool
         Leave the built-in batches out.
+    few_shapes : bool
+        Let batches share their size where it does not matter, for candidates that are compiled anew for each.
     """
     found = [Probe(f"your own {k}", inputs, base_scalar(question)) for k, inputs in enumerate(own)]
     if not only_own:
-        own_batches = {"cpc": _predictive, "cmc": _many_views, "per_anchor_contrastive": _own_temperatures}
-        batches = own_batches.get(question.loss, _embeddings if question.recipe.embeddings else _similarities)
-        made = batches(question, passes_scalar, shape, extra)
+        own_batches = {"futures": _predictive, "views": _many_views, "temperatures": _own_temperatures}
+        usual = _embeddings if question.recipe.embeddings else _similarities
+        batches = own_batches.get(question.row.batches, usual)
+        made = batches(question, passes_scalar, shape, extra, few_shapes)
         if question.recipe.embeddings and len(question.inputs) == 1:
             # Both views stacked, or one alone where a memory stands for the other.
             stacked = not set(MEMORY) & set(question.companions_needed) and "bank" not in question.settings
             made = [replace(p, inputs=(np.concatenate(p.inputs) if stacked else p.inputs[0],)) for p in made]
-        found += [p for p in made if _is_taken(question, p)]
+        found += [p for p in (*made, *_edges(question, shape, extra, few_shapes)) if _is_taken(question, p)]
     return [_with_upstream(p, question) for p in found]
 
 
@@ -89,11 +115,62 @@ def _is_taken(question: Question, probe: Probe) -> bool:
     if question.recipe.pool != "pair":
         return True
     try:
-        question.value_shape(probe.inputs, probe.scalar)
-        question.expected(probe.inputs, probe.scalar, _with_upstream(probe, question).upstream)
+        question.expected(probe.inputs, probe.scalar, _with_upstream(probe, question).upstream, value_only=True)
     except ValueError:
         return False
     return True
+
+
+def _edges(question: Question, shape: tuple[int, int] | None, extra: int, few: bool) -> list[Probe]:
+    """Batches where there is nothing to divide by, nothing between two rows, or very much of it."""
+    base, needed, recipe = base_scalar(question), question.companions_needed, question.recipe
+    if recipe.ranks > 1 or not question.row.by_rows:
+        return []
+    n, d = shape or _size(6, 5, few)
+    found = []
+    if "labels" in needed:
+        x = np.concatenate(views(31, -(-n // 2), d))[:n]
+        some = np.array([0, 0, 1, 1, 1, 2])[:n] if n <= 6 else np.minimum(np.arange(n) // 2, n // 2 - 1)
+        some[-1] = 9
+        found.append(Probe("class of one", (x,), base, companions={"labels": some}))
+        found.append(Probe("no positives", (x,), base, companions={"labels": np.arange(n)}))
+    if "positives" in needed:
+        size = shape or (4, 6)
+        batch = views(32, *size, extra=extra) if recipe.embeddings else (similarities(32, *size),)
+        mask = np.zeros((size[0], size[0] + extra if recipe.embeddings else size[1]), dtype=bool)
+        mask[0, :2] = mask[-2, 1] = True
+        found.append(Probe("anchor without positives", batch, base, companions={"positives": mask}))
+    if question.row.distances:
+        a, b = views(33, n, d)
+        b[0], b[1] = a[0], a[1]
+        third = (another_view(37, a),) if len(question.inputs) > 2 else ()
+        found.append(Probe("coinciding pairs", (a, b, *third), base, corner=True))
+    if recipe.embeddings and recipe.normalization == "rows" and not needed and len(question.inputs) == 2:
+        a, b = views(34, n, d, extra=extra)
+        a[0] *= 1e-20
+        b[1] *= 1e20
+        found.append(Probe("long and short rows", (a, b), base, corner=True))
+    softmax = recipe.pool == "softmax" or recipe.inside in ("decoupled", "supervised")
+    if (
+        not recipe.embeddings
+        and softmax
+        and question.scalar == "temperature"
+        and not question.in_a_tuple
+        and base is not None
+    ):
+        s = similarities(35, *(shape or (5, 5 + extra))) * 1000 * base
+        found.append(Probe("largest logits", (s,), base, stress=True))
+    if recipe.embeddings and recipe.normalization == "none" and recipe.pool == "softmax" and base is not None:
+        a, b = views(36, n, d, extra=extra)
+        t = question.temperature(base) or 1.0
+        size = np.sqrt(900 * t / max(float(np.max(np.abs(a @ b.T))), 1e-300))
+        found.append(Probe("largest logits", (a * size, b * size), base, stress=True))
+    return found
+
+
+def _size(n: int, d: int, few: bool) -> tuple[int, int]:
+    """Return the size of a batch: one for all whose own does not matter, where each costs a compilation."""
+    return (n, d) if not few or (n, d) in ((7, 4), (2, 5), (7, 7), (2, 2), (4, 9)) else (5, 8 if n != d else 5)
 
 
 def base_scalar(question: Question) -> float | None:
@@ -105,13 +182,13 @@ def base_scalar(question: Question) -> float | None:
     return -math.log(DEFAULT_TEMPERATURE) if question.scalar == "log_scale" else DEFAULT_TEMPERATURE
 
 
-def _embeddings(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+def _embeddings(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int, few: bool) -> list[Probe]:
     base = base_scalar(question)
     unit = question.recipe.ranks
     normalized = question.recipe.normalization == "rows"
 
     def size(n: int, d: int) -> tuple[int, int]:
-        n, d = shape or (n, d)
+        n, d = shape or _size(n, d, few)
         n = -(-n // unit) * unit
         return n, d + 1 if shape is None and d == n else d
 
@@ -154,11 +231,14 @@ def _embeddings(question: Question, passes: bool, shape: tuple[int, int] | None,
     return found
 
 
-def _similarities(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+def _similarities(
+    question: Question, passes: bool, shape: tuple[int, int] | None, extra: int, few: bool
+) -> list[Probe]:
     base = base_scalar(question)
     ties = question.recipe.pool == "triplet" or question.recipe.hardest is not None
 
     def s(seed: int, n: int, m: int, **how: Any) -> tuple[Any, ...]:
+        n, m = _size(n, m, few)
         return (similarities(seed, *(shape or (n, m + extra)), **how),)
 
     found = [
@@ -185,7 +265,7 @@ def _similarities(question: Question, passes: bool, shape: tuple[int, int] | Non
     return found
 
 
-def _predictive(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+def _predictive(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int, few: bool) -> list[Probe]:
     """Contexts, their futures at several steps, the form of each step: there is no scalar, and norms are all heat."""
 
     def batch(seed: int, n: int, d: int, steps: int, **how: Any) -> tuple[Any, ...]:
@@ -204,18 +284,22 @@ def _predictive(question: Question, passes: bool, shape: tuple[int, int] | None,
     ]
 
 
-def _many_views(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+def _many_views(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int, few: bool) -> list[Probe]:
     """Two views as anywhere else, and the further ones of the same samples."""
     count = len(question.inputs)
     return [
         replace(p, inputs=(*p.inputs, *(another_view(20 + k, p.inputs[0]) for k in range(2, count))))
-        for p in _embeddings(question, passes, shape, 0)
+        for p in _embeddings(question, passes, shape, 0, few)
     ]
 
 
-def _own_temperatures(question: Question, passes: bool, shape: tuple[int, int] | None, extra: int) -> list[Probe]:
+def _own_temperatures(
+    question: Question, passes: bool, shape: tuple[int, int] | None, extra: int, few: bool
+) -> list[Probe]:
     """Similarities as anywhere else, with temperatures that differ from anchor to anchor."""
-    found = [replace(p, inputs=_with_temperatures(p, 0.1, 0.8)) for p in _similarities(question, passes, shape, extra)]
+    found = [
+        replace(p, inputs=_with_temperatures(p, 0.1, 0.8)) for p in _similarities(question, passes, shape, extra, few)
+    ]
     more = (("warm", 16, 1.2, 2.5, False), ("cool", 17, 0.05, 0.09, False), ("coldest", 18, 0.001, 0.002, True))
     for name, seed, low, high, stress in more:
         probe = Probe(name, (similarities(seed, *(shape or (5, 5 + extra))),), None, stress=stress)
@@ -233,96 +317,12 @@ def _around_the_clamp(question: Question, shape: tuple[int, int] | None, extra: 
     low, high = question.settings["clamp"]
     beyond = [("below the clamp", 16, low - 0.5, False), ("above the clamp", 17, high + 0.5, False)]
     on = [("on the clamp", 18, high, True)]
+    beyond = [b for b, bound in zip(beyond, (low, high), strict=True) if abs(bound) < FAR]
+    on = on if abs(high) < FAR else []
     return [
         Probe(name, views(seed, *(shape or (5, 4)), extra=extra), at, corner=corner)
         for name, seed, at, corner in beyond + on
     ]
-
-
-def views(
-    seed: int,
-    n: int,
-    d: int,
-    *,
-    extra: int = 0,
-    norms: float = 1.0,
-    near: bool = False,
-    repeat: bool = False,
-    twins: bool = False,
-) -> tuple[Any, Any]:
-    """Return two correlated views with rows of unequal length.
-
-    Some positives dominate where ``near``; the views look the same way, row by row, but for a little where ``twins``.
-    """
-    rng = np.random.default_rng(seed)
-    a = rng.standard_normal((n, d))
-    b = 0.8 * a + rng.standard_normal((n, d))
-    if near:
-        half = max(1, n // 2)
-        b[:half] = a[:half] + 0.01 * rng.standard_normal((half, d))
-        a[half:], b[half:] = a[half:] - 0.5 * a[:1], b[half:] - 0.5 * a[:1]
-    if repeat:
-        a[-1], b[-1] = a[0], b[0]
-    if twins:
-        b = a + 1e-3 * rng.standard_normal((n, d))
-        a[-1], b[-1] = a[0] + 1e-2, b[0] - 1e-2
-    b = np.concatenate([b, rng.standard_normal((extra, d))])
-    a *= norms * rng.uniform(0.3, 1.2, (n, 1)) / np.sqrt(d)
-    b *= rng.uniform(0.5, 1.6, (n + extra, 1)) / np.sqrt(d)
-    return a, b
-
-
-def another_view(seed: int, like: Any) -> Any:
-    """Return one more view of the samples of a view, with rows of its own lengths."""
-    rng = np.random.default_rng(seed)
-    n, d = like.shape
-    length = np.linalg.norm(like, axis=1, keepdims=True)
-    direction = like / np.where(length > 0, length, 1.0)
-    more = 0.7 * direction + rng.standard_normal((n, d)) / np.sqrt(d)
-    return (more * rng.uniform(0.4, 1.4, (n, 1))).astype(like.dtype)
-
-
-def futures(
-    seed: int, n: int, d: int, steps: int, *, extra: int = 0, norms: float = 1.0, repeat: bool = False
-) -> tuple[Any, Any, Any]:
-    """Return contexts (N, D), futures (T, M, E) that lie somewhat where their contexts point, and forms (T, D, E)."""
-    rng = np.random.default_rng(seed)
-    context = rng.standard_normal((n, d)) * rng.uniform(0.4, 1.5, (n, 1))
-    weight = rng.standard_normal((steps, d, d + 1)) / np.sqrt(d)
-    future = 0.5 * context @ weight + rng.standard_normal((steps, n, d + 1))
-    future = np.concatenate([future, rng.standard_normal((steps, extra, d + 1))], axis=1)
-    if repeat:
-        context[-1], future[:, n - 1] = context[0], future[:, 0]
-    return context * norms, future, weight
-
-
-def antipodal(seed: int, n: int, d: int, *, extra: int = 0) -> tuple[Any, Any]:
-    """Return views in which the first row looks away from everything else, its positive with them."""
-    rng = np.random.default_rng(seed)
-    u = rng.standard_normal(d)
-    u /= np.linalg.norm(u)
-    a = u + 0.1 * rng.standard_normal((n, d))
-    b = u + 0.1 * rng.standard_normal((n + extra, d))
-    a[0] = -u + 0.05 * rng.standard_normal(d)
-    return a * rng.uniform(0.5, 1.5, (n, 1)), b * rng.uniform(0.6, 1.2, (n + extra, 1))
-
-
-def similarities(
-    seed: int, n: int, m: int, *, scale: float = 1.0, near: bool = False, repeat: bool = False, below: bool = False
-) -> Any:
-    """Return similarities in [-1, 1], times a scale: positives on the diagonal, somewhat nearer than the rest."""
-    rng = np.random.default_rng(seed)
-    s = rng.uniform(-1.0, 0.6, (n, m))
-    s[np.arange(n), np.arange(n)] = rng.uniform(-0.2, 0.9, n)
-    if near:
-        s[0] -= 0.4
-        s[0, 0] = 1.0
-    if repeat:
-        s[:, -1] = s[:, 0] + 0.0
-        s[-1, -1] = 0.3
-    if below:
-        s[0] = -1.0 + 0.02 * rng.random(m)
-    return s * scale
 
 
 def _with_upstream(probe: Probe, question: Question) -> Probe:
@@ -331,4 +331,4 @@ def _with_upstream(probe: Probe, question: Question) -> Probe:
     entries = int(np.prod(question.value_shape(probe.inputs, probe.scalar)))
     rng = np.random.default_rng(99)
     upstream = (rng.uniform(0.4, 1.8, entries) * rng.choice([1.0, 1.0, -1.0], entries)).astype(probe.dtype)
-    return Probe(probe.name, probe.inputs, probe.scalar, upstream, probe.corner, probe.stress)
+    return replace(probe, upstream=upstream)

@@ -7,41 +7,26 @@ Out: a `Question`, which answers any probe with the right value and gradients, a
 import inspect
 import math
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 import refcl.losses
-from refcl import validate
+from refcl.core.pair import AnyPair, Pair
+from refcl.oracle.asked import OPTIONAL, base_of, factor_of, recipe_of, scalar_of
 from refcl.oracle.companions import COMPANIONS, candidates, companions
-from refcl.oracle.constants import Facts, Named, scale_named
-from refcl.oracle.descendants import inner_choices
+from refcl.oracle.constants import Facts, Named
 from refcl.oracle.evaluate import evaluate
-from refcl.oracle.flat import VIEWS, flat_cmc
+from refcl.oracle.flat import VIEWS, flat
 from refcl.oracle.pair_recipe import evaluate_pair
-from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Expected, Recipe, places
-from refcl.pair import Pair
+from refcl.oracle.questions import Row, row_of
+from refcl.oracle.recipe import Expected, Recipe
 
-SCALARS = ("temperature", "log_scale", "weight")
 # Scalars that stand after the others and are taken as settings here.
-MORE_SCALARS = {"bias": -10.0}
-# Losses with an array where others have a scalar: these are inputs like the rest.
-ALL_ARRAYS = ("cpc", "per_anchor_contrastive")
+MORE_SCALARS = {"bias": -10.0, "margin": 1.0}
 
-_ON_SIMILARITIES = Recipe(embeddings=False, single=True)
-RECIPES = {
-    "softmax_contrastive": _ON_SIMILARITIES,
-    "hard_softmax_contrastive": _ON_SIMILARITIES,
-    "simple_contrastive": replace(_ON_SIMILARITIES, pool="simple", scalar="weight"),
-    "hard_simple_contrastive": replace(_ON_SIMILARITIES, pool="simple", scalar="weight"),
-    "triplet": replace(_ON_SIMILARITIES, pool="triplet", scalar=None),
-    "info_nce": Recipe(),
-    "hard_info_nce": Recipe(),
-    "simple_loss": Recipe(pool="simple", scalar="weight"),
-    "hard_simple_loss": Recipe(pool="simple", scalar="weight"),
-    "nt_xent": Recipe(anchors="both", candidates="all"),
-    "clip": Recipe(anchors="both", scalar="log_scale", scale=EXP_LOG_SCALE),
-}
+FAR = 600.0  # a log-scale that no bound is needed beyond
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ class Question:
     """
 
     loss: str
-    pair: Pair
+    pair: AnyPair
     inputs: tuple[str, ...]
     scalar: str | None
     base: float | None  # the scalar of the user's own setting
@@ -76,7 +61,8 @@ class Question:
     more: tuple[str, ...] = ()  # names of the scalars that stand after it
     more_scalars: tuple[float, ...] = ()  # and what they are set to
     companions_needed: tuple[str, ...] = ()
-    in_a_tuple: bool = False  # candidates take the arrays as one tuple, and return their gradients as one
+    asked: dict[str, Any] = field(default_factory=dict)  # what `ask` was given
+    not_learned: bool = False  # the scalar has no gradient on purpose
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,8 +70,21 @@ class Question:
         return (*self.inputs, *([self.scalar] if self.scalar else []), *self.more)
 
     @property
+    def row(self) -> Row:
+        return row_of(self.loss)
+
+    @property
+    def in_a_tuple(self) -> bool:
+        """Whether candidates take the arrays as one tuple, and return their gradients as one."""
+        return self.row.in_a_tuple
+
+    @property
     def two_sided(self) -> bool:
         return self.recipe.anchors == "both"
+
+    def setting(self, name: str) -> Any:
+        """Return a setting as it was asked, or its default."""
+        return self.settings.get(name, inspect.signature(self.pair).parameters[name].default)
 
     def temperature(self, scalar: float | None) -> float | None:
         """Return τ, whatever the scalar is."""
@@ -96,7 +95,7 @@ class Question:
     def facts(self, inputs: tuple[Any, ...], scalar: float | None) -> Facts:
         """Return the numbers that a factor can be made of."""
         n = inputs[0].shape[0]
-        m = candidates(self.loss, n, self.settings)
+        m = candidates(self.row.memory, n, self.settings)
         if m is None and self.recipe.embeddings:
             m = inputs[1].shape[-2] if len(inputs) > 1 else 0
         elif m is None:
@@ -106,13 +105,29 @@ class Question:
         negatives = n + m - 2 if self.recipe.candidates == "all" and self.recipe.embeddings else m - 1
         return Facts(n, m, d, anchors, negatives, self.temperature(scalar), self.recipe.ranks)
 
-    def expected(self, inputs: tuple[Any, ...], scalar: float | None, upstream: Any = None) -> Expected:
+    def under(self, probe: Any) -> "Question":
+        """Return the question with the companions of a probe that brings its own."""
+        if not probe.companions:
+            return self
+        needed = tuple(name for name in self.companions_needed if name not in probe.companions)
+        return replace(self, settings=self.settings | probe.companions, companions_needed=needed)
+
+    def answer(self, probe: Any, *, value_only: bool = False) -> Expected:
+        """Return the right value and gradients of a probe, or the value alone, which costs a third."""
+        return self.under(probe).expected(probe.inputs, probe.scalar, probe.upstream, value_only=value_only)
+
+    def expected(
+        self, inputs: tuple[Any, ...], scalar: float | None, upstream: Any = None, *, value_only: bool = False
+    ) -> Expected:
         """Return the right value and gradients, in float64, scaled as the convention says."""
         wide = tuple(np.asarray(x, dtype=np.float64) for x in inputs)
         upstream = None if upstream is None else np.asarray(upstream, dtype=np.float64)
-        answer = self.evaluate(self.recipe, wide, scalar, upstream)
-        if self.plain:
+        answer = self.evaluate(self.recipe, wide, scalar, upstream, value_only=value_only)
+        if self.plain and value_only:
+            answer = answer._replace(value=self._pair_value(wide, scalar))
+        elif self.plain:
             answer = self._by_pair(wide, scalar, upstream, answer)
+        answer = answer._replace(dscalar=None) if self.not_learned else answer
         return scaled(answer, self.factor_at(wide, scalar))
 
     def evaluate(
@@ -165,6 +180,19 @@ class Question:
         factor = None if self.factor is None else self.factor.at(self.facts(inputs, scalar))
         return 1.0 if factor is None else float(factor)
 
+    def value(self, inputs: tuple[Any, ...], scalar: float | None) -> Any:
+        """Return the right value alone, without the size of its roundings: for searches of a root."""
+        wide = tuple(np.asarray(x, dtype=np.float64) for x in inputs)
+        if self.plain:
+            return self._pair_value(wide, scalar) * self.factor_at(wide, scalar)
+        return self.expected(wide, scalar, value_only=True).value
+
+    def _pair_value(self, wide: tuple[Any, ...], scalar: float | None) -> Any:
+        arguments = (*wide, *(() if self.scalar is None else (scalar,)), *self.more_scalars)
+        with np.errstate(all="ignore"):
+            value, _ = self.pair.forward(*arguments, **self.settings, **self.companions(wide))
+        return np.asarray(value).reshape(-1) if np.ndim(value) else np.asarray(value)
+
     def _by_pair(self, inputs: tuple[Any, ...], scalar: float | None, upstream: Any, sizes: Expected) -> Expected:
         arguments = inputs if self.scalar is None else (*inputs, scalar)
         pushed = {} if upstream is None else {"upstream": self.shaped_upstream(upstream, inputs, scalar)}
@@ -193,7 +221,7 @@ class Question:
             return ()
         if self.recipe.pool != "pair":
             anchors = self.facts(inputs, scalar).anchors
-            return (2, anchors // 2) if self.loss == "clip" and self.two_sided else (anchors,)
+            return (2, anchors // 2) if self.row.directions_apart and self.two_sided else (anchors,)
         wide = tuple(np.asarray(x, dtype=np.float64) for x in inputs)
         arguments = (*wide, *(() if self.scalar is None else (scalar,)), *self.more_scalars)
         value, _ = self.pair.forward(*arguments, **self.settings, **self.companions(wide))
@@ -201,7 +229,7 @@ class Question:
 
     def companions(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         """Return the labels, the memory (or who is whose positive) that go with a batch, where the loss needs them."""
-        return companions(self.companions_needed, inputs, self.settings)
+        return companions(self.companions_needed, inputs, self.settings, self.recipe.ranks)
 
 
 def ask(
@@ -226,7 +254,7 @@ def ask(
     positive_in_denominator : bool
         False for the decoupled loss, which leaves the positive out of the sum.
     detached : tuple of str
-        Inputs that get no gradient on purpose, by name; also "candidates" and "denominator".
+        Inputs that get no gradient on purpose, by name; also "candidates", "denominator", and the scalar.
     scale : float or str, optional
         Factor on value and gradients: a number, or a name such as "2", "N/(N-1)" or "τ/0.07".
     ranks : int
@@ -246,11 +274,16 @@ def ask(
     TypeError, ValueError
         Where the loss or a setting is not known.
     """
+    own = {"direction": direction, "scale": scale, "views": views, **settings}
+    asked = {name: x for name, x in own.items() if x is not None}
+    asked |= {"ranks": ranks, "detached": detached, "positive_in_denominator": positive_in_denominator}
     pair = _pair(loss, views)
-    scalar = _scalar(loss, pair)
-    inputs = tuple(a for a in pair.arguments if a != scalar and a not in MORE_SCALARS)
+    scalar = scalar_of(loss, pair)
+    inputs = tuple(a for a in pair.arguments if a != scalar and a not in (*MORE_SCALARS, *OPTIONAL))
     more = tuple(float(settings.pop(a, MORE_SCALARS[a])) for a in pair.arguments if a in MORE_SCALARS)
     known = {*pair.settings, *([scalar] if scalar else []), *(a for a in pair.arguments if a in MORE_SCALARS)}
+    if settings.get("temperature") is not None and np.ndim(settings["temperature"]) == 0:
+        _ask_temperature(settings["temperature"])
     if "temperature" in settings and scalar == "log_scale":
         settings["log_scale"] = -math.log(settings.pop("temperature"))
     unknown = sorted(set(settings) - known)
@@ -258,12 +291,19 @@ def ask(
         raise TypeError(f"check: {loss} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
     needed = [name for name in _required(pair) if name not in settings]
     missing = [name for name in needed if name not in COMPANIONS]
+    if isinstance(settings.get("clamp"), tuple | list):
+        low, high = settings["clamp"]  # None: not bounded on that side
+        settings["clamp"] = (-FAR if low is None else low, FAR if high is None else high)
     settings |= {name: np.asarray(settings[name], dtype=np.float64) for name in ("bank", "queue") if name in settings}
     if missing:
         raise TypeError(f"check: {loss} needs {missing[0]}=.")
     base = settings.pop(scalar, None) if scalar else None
-    recipe = _recipe(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks)
-    plain = direction in (None, _base(loss, pair, settings).anchors) and positive_in_denominator and not recipe.detached
+    not_learned = scalar in detached
+    detached = tuple(name for name in detached if name != scalar)
+    recipe = recipe_of(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks)
+    plain = (
+        direction in (None, base_of(loss, pair, settings).anchors) and positive_in_denominator and not recipe.detached
+    )
     return Question(
         loss,
         pair,
@@ -273,96 +313,44 @@ def ask(
         recipe,
         settings,
         plain,
-        _factor(scale),
+        factor_of(scale),
         settings.get("positive"),
         settings.get("ignore"),
         tuple(a for a in pair.arguments if a in MORE_SCALARS),
         more,
         tuple(needed),
-        loss == "cmc",
+        asked,
+        not_learned,
     )
 
 
-def _pair(loss: str, views: int | None) -> Pair:
+def _ask_temperature(temperature: Any) -> None:
+    """Refuse what is no temperature before anything is divided by it."""
+    if isinstance(temperature, str | bool):
+        raise TypeError(f"check: temperature must be a number, got {type(temperature).__name__}.")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"check: temperature must be > 0 and finite, got {temperature}.")
+
+
+def _pair(loss: str, views: int | None) -> AnyPair:
+    if not isinstance(loss, str):
+        raise TypeError(f'check: loss must be a name such as "info_nce", got {type(loss).__name__}.')
     pair = getattr(refcl.losses, loss, None)
     known = [name for name in refcl.losses.__all__ if isinstance(getattr(refcl.losses, name), Pair)]
     if not isinstance(pair, Pair):
-        raise ValueError(f"check: no loss is called {loss!r}; known are {', '.join(sorted(known))}.")
-    if loss == "cmc":
-        return flat_cmc(VIEWS if views is None else views)
+        near = get_close_matches(loss.lower().replace("-", "_"), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+        raise ValueError(f"check: no loss is called {loss!r}; {hint}")
+    if row_of(loss).in_a_tuple:
+        return flat(pair, VIEWS if views is None else views)
     if views is not None:
-        raise TypeError(f"check: {loss} has no setting 'views'; it is cmc's.")
+        raise TypeError(f"check: {loss} has no setting 'views'; it is for losses of any number of views.")
     return pair
 
 
-def _scalar(loss: str, pair: Pair) -> str | None:
-    return None if loss in ALL_ARRAYS else next((a for a in pair.arguments if a in SCALARS), None)
-
-
-def _required(pair: Pair) -> list[str]:
-    parameters = inspect.signature(pair.forward).parameters.values()
+def _required(pair: AnyPair) -> list[str]:
+    parameters = inspect.signature(pair).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-
-
-def _base(loss: str, pair: Pair, settings: dict[str, Any]) -> Recipe:
-    """Return the recipe of a loss, or of its pair where it has none."""
-    if loss in RECIPES:
-        return RECIPES[loss]
-    scalar = _scalar(loss, pair)
-    recipe = Recipe(
-        embeddings=pair.arguments[0] != "s",
-        single=pair.arguments[0] in ("s", "z") or loss in ("inst_disc", "nce"),
-        anchors="both" if pair.arguments[0] in ("a", "image") and loss != "pair_contrastive" else "first",
-        pool="pair",
-        scalar=scalar,
-        scale=EXP_LOG_SCALE if scalar == "log_scale" else OVER_TEMPERATURE,
-    )
-    return replace(recipe, **inner_choices(loss, settings))
-
-
-def _recipe(
-    loss: str,
-    pair: Pair,
-    settings: dict[str, Any],
-    direction: str | None,
-    positive_in_denominator: bool,
-    detached: tuple[str, ...],
-    inputs: tuple[str, ...],
-    ranks: int,
-) -> Recipe:
-    recipe = _base(loss, pair, settings)
-    if direction is not None:
-        if not recipe.embeddings or recipe.pool == "pair" or direction not in ("first", "second", "both"):
-            raise ValueError(f'check: direction must be "first", "second" or "both", of embeddings; got {direction!r}.')
-        recipe = replace(recipe, anchors=direction)
-    if not positive_in_denominator:
-        if recipe.pool != "softmax":
-            raise ValueError(f"check: {loss} has no denominator.")
-        recipe = replace(recipe, in_denominator=0)
-    place_of = dict(zip(inputs, places(len(inputs)), strict=True))
-    for name in detached:
-        if name not in (*place_of, "candidates", "denominator"):
-            known = ", ".join((*place_of, "candidates", "denominator"))
-            raise ValueError(f"check: detached: {loss} has no {name!r}; it has {known}.")
-    return replace(
-        recipe,
-        detached=frozenset(place_of.get(name, name) for name in detached),
-        reduction=validate.reduction("check", settings.get("reduction", "mean")),
-        normalization="rows" if "normalize" in pair.settings and settings.get("normalize", True) else "none",
-        eps=settings.get("eps", 1e-12),
-        hardest=settings.get("hardest"),
-        margin=settings.get("margin", 0.0),
-        ranks=ranks,
-    )
-
-
-def _factor(scale: float | str | None) -> Named | None:
-    if scale is None:
-        return None
-    if isinstance(scale, str):
-        return scale_named(scale)
-    number = float(scale)
-    return Named(f"{number:g}", lambda facts: number)
 
 
 def scaled(answer: Expected, value_factor: float, gradient_factor: float | None = None) -> Expected:

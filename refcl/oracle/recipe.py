@@ -32,6 +32,7 @@ class Extra(NamedTuple):
     logit: Callable[[float, Any], Any]  # (scalar, greatest logit (A,), a constant in the gradient) -> (A,)
     slope: Callable[[float], float] = lambda t: 0.0  # by the scalar
     subtracted: Callable[[float], bool] = lambda t: False  # whether the term is taken out of the sum instead
+    above_itself: bool = False  # whether the greatest logit may be that of the anchor with itself
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Recipe:
     pool: str = "softmax"  # "softmax", "simple" or "triplet"; "pair": what a pair computes
     inside: str | None = None  # of a pair: what kind of rooms it has between similarities and loss, if they are known
     slip: str | None = None  # what is made wrongly in them and has no field of its own
-    form: str = "out"  # of several positives: whether their mean is outside or inside the logarithm
+    form: str = "out"  # of several positives: their mean outside the logarithm, inside, or their "sum" inside
     scalar: str | None = "temperature"
     hardest: float | int | None = None
     margin: float = 0.0
@@ -72,6 +73,11 @@ class Recipe:
     # the way back
     detached: frozenset[str] = frozenset()  # names of inputs, "candidates", "denominator", "remote"
     ranks: int = 1
+
+    @property
+    def scaled(self) -> bool:
+        """Whether similarities are multiplied by a function of the scalar."""
+        return self.scalar in ("temperature", "log_scale")
 
 
 def places(count: int) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ from refcl.oracle.compare import Part
 from refcl.oracle.diagnose import Finding
 from refcl.oracle.evidence import Invariant
 from refcl.oracle.mistakes import CATALOGUE, links
+from refcl.oracle.names.difference import Difference
+
+MOST_LINES = 24  # of a report in a terminal
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Judged:
         return max(self.parts, key=lambda p: p.distance)
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """The answer of `check`.
 
@@ -45,8 +48,13 @@ class Report:
         True where value and gradients are right on every decisive probe.
     verdict : str
         "correct"; the name of a mistake ("a + b" where two were made at once, "a or b" where both explain everything);
-        "unknown" where it is wrong in a way that has no name; "not judged" where nothing could be compared,
-        or where what came is right and gradients came on some batches only.
+        "differs" where what was measured has no name but is said in ``differences``;
+        "unknown" where it is wrong and nothing that was measured explains it; "not judged" where nothing could be
+        compared, or where what came is right and gradients came on some batches only.
+    differences : list of Difference
+        In what it differs: what, where, measured, expected, change, name.
+    right_for : list of str
+        Settings of the loss under which it would be right.
     findings : list of Finding
         Each explains everything that was compared.
     probes : list of Judged
@@ -70,6 +78,9 @@ class Report:
     indistinguishable: list[str] = field(default_factory=list)
     reason: str = ""
     trace: str = ""
+    differences: list[Difference] = field(default_factory=list)
+    right_for: list[str] = field(default_factory=list)
+    picture: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -122,12 +133,30 @@ class Report:
             "evidence": self.evidence,
             "notes": self.notes,
             "indistinguishable": self.indistinguishable,
+            "differences": [d._asdict() for d in self.differences],
+            "right_for": self.right_for,
             "reason": self.reason,
         }
 
+    def __repr__(self) -> str:
+        first = f": {self.differences[0].what}" if self.differences else f": {self.reason}" if self.reason else ""
+        return f"<{self.loss}: {self.verdict}{first}>"
+
+    def _repr_html_(self) -> str:
+        from refcl.oracle.html import fragment
+
+        return fragment(self)
+
+    def to_html(self) -> str:
+        """Return the report as a page of its own, with the picture and the table of differences."""
+        from refcl.oracle.html import page
+
+        return page(self)
+
     def __str__(self) -> str:
         if not self.judged:
-            return f"{self.loss}: could not be judged: {self.reason}" + (f"\n\n{self.trace}" if self.trace else "")
+            trace = "\n".join(self.trace.splitlines()[-16:])
+            return f"{self.loss}: could not be judged: {self.reason}" + (f"\n\n{trace}" if trace else "")
         lines = [f"{self.loss}({_settings(self.settings)}): {self.verdict.upper() if self.ok else self.verdict}"]
         lines.append("  " + self._compared())
         failed = self.failed
@@ -136,14 +165,22 @@ class Report:
             lines += self._worst(failed)
         for finding in self.findings:
             lines += _explained(finding)
-        lines += [f"  law: {i}" for i in self.invariants if not i.holds]
+        for d in self.differences[:4] if not self.findings else []:
+            lines += ["  " + x for x in d.lines()]
+        if len(self.differences) > 4:
+            lines.append(f"  and {len(self.differences) - 4} more differences: report.differences")
+        asked = [x for x in self.right_for if not any(x in d.what for d in self.differences)]
+        lines += [f"  it would be right for {x}" for x in asked]
+        lines += [f"  law: {i}" for i in self.invariants if not i.holds][:3]
         lines += [f"  seen: {e}" for e in self.evidence]
         lines += [f"  note: {n}" for n in self.notes]
         for p in self.probes:
-            if p.corner and not p.passed:
+            if p.corner and not p.passed and p.name == "zero row":
                 lines.append(f"  corner, not decisive: differs on {p.name} ({_part(p.worst)})")
         if self.indistinguishable:
             lines.append(f"  not told apart from the right loss here: {', '.join(self.indistinguishable)}")
+        if len(lines) > MOST_LINES:
+            lines = [*lines[: MOST_LINES - 1], "  … the rest is in report.differences and report.to_json()"]
         return "\n".join(lines)
 
     def _compared(self) -> str:
@@ -170,7 +207,11 @@ class Report:
     def _worst(self, failed: list[Judged]) -> list[str]:
         # The plainest failing probe shows most: extremes hide what everything else says.
         shown = failed[0]
-        return [f"  on {shown.name} ({shown.sizes}, {shown.dtype}): {_part(p)}" for p in shown.parts]
+        off = [p for p in shown.parts if p.distance > 1.0][:3]
+        right = [p.name for p in shown.parts if p.distance <= 1.0]
+        lines = [f"  on {shown.name} ({shown.sizes}, {shown.dtype}): {_part(p)}" for p in off]
+        also = ", ".join("value" if name == "value" else f"d{name}" for name in right)
+        return [*lines, f"  right there: {also}"] if right else lines
 
 
 def _part(p: Part) -> str:

@@ -4,9 +4,12 @@ In:  the JSON of the test vectors, its ``answers`` filled in.
 Out: one report for each group of tests that was answered.
 """
 
+import importlib
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +19,16 @@ from refcl.oracle.evidence import Result
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question, ask
 from refcl.oracle.report import Report
-from refcl.oracle.vectors import load_vectors
+from refcl.oracle.vectors import load_schema, load_vectors
 
 EPS = {"float64": float(np.finfo(np.float64).eps), "float32": float(np.finfo(np.float32).eps)}
+
+
+class Verified(NamedTuple):
+    """What judging a file of answers comes to."""
+
+    reports: list[Report]
+    missing: str  # what was not answered, in one sentence; empty where everything was
 
 
 def verify(path: str | Path) -> list[Report]:
@@ -42,38 +52,83 @@ def verify(path: str | Path) -> list[Report]:
     OSError
         Where the file can't be read.
     ValueError
-        Where it is no JSON, has no answers, or answers a test that does not exist.
+        Where it is no JSON, is not as the published schema says, or answers a test that does not exist.
     """
+    return judge_answers(path).reports
+
+
+def judge_answers(path: str | Path) -> Verified:
+    """Judge a file of answers, as in `verify`, and say what of it was not answered."""
+    filled = _read(path)
+    answers = _answers(path, filled)
+    reports, unanswered, bare, total = [], 0, 0, 0
+    for group in load_vectors()["testGroups"]:
+        answered = [(test, answers.pop(test["tcId"])) for test in group["tests"] if test["tcId"] in answers]
+        total += len(group["tests"])
+        unanswered += len(group["tests"]) - len(answered)
+        bare += sum(not set(test["gradients"]) <= set(answer.get("gradients", {})) for test, answer in answered)
+        if answered:
+            reports.append(_judge_group(group, answered, filled.get("precision", "float64")))
+    if answers:
+        raise ValueError(f"{path}: there is no test with tcId {sorted(answers)[0]}.")
+    lacking = [f"{unanswered} of {total} tests are not answered"] if unanswered else []
+    lacking += [f"{bare} answers lack gradients"] if bare else []
+    return Verified(reports, " and ".join(lacking))
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """Return the answers of a file, which are as the published schema says; the rest of it is not looked at."""
     try:
-        filled = json.loads(Path(path).read_text(encoding="utf-8"))
+        filled = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_no_name_twice)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error.msg} in line {error.lineno}.") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not JSON: the file is not text.") from None
-    answers = _answers(path, filled)
-    precision = filled.get("precision", "float64")
-    if precision not in EPS:
-        raise ValueError(f'{path}: precision must be "float64" or "float32", got {precision!r}.')
-    reports = []
-    for group in load_vectors()["testGroups"]:
-        answered = [(test, answers.pop(test["tcId"])) for test in group["tests"] if test["tcId"] in answers]
-        if answered:
-            reports.append(_judge_group(group, answered, precision))
-    if answers:
-        raise ValueError(f"{path}: there is no test with tcId {sorted(answers)[0]}.")
-    return reports
+        raise ValueError(f"{path}: not JSON: the file is not text in UTF-8.") from None
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply to be answers.") from None
+    except ValueError as error:  # a name twice, or an integer of thousands of digits
+        raise ValueError(f"{path}: {str(error).partition(';')[0]}.") from None
+    try:
+        _validator()(filled)
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply to be answers.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {_fault(error)}") from None
+    return filled  # type: ignore[no-any-return]
 
 
-def _answers(path: str | Path, filled: Any) -> dict[int, dict[str, Any]]:
-    listed = filled.get("answers") if isinstance(filled, dict) else None
-    if not isinstance(listed, list) or not listed:
-        raise ValueError(
-            f'{path}: no answers; expected "answers": [{{"tcId": 1, "value": ..., "gradients": ...}}, ...].'
-        )
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
+
+
+@cache
+def _validator() -> Callable[[Any], Any]:
+    """Return what holds a file against the parts of the published schema that speak of answers."""
+    fastjsonschema: Any = importlib.import_module("fastjsonschema")
+    schema = load_schema()
+    parts = {name: schema["properties"][name] for name in ("answers", "precision")}
+    parts["answers"] = parts["answers"] | {"minItems": 1}
+    whole = {"type": "object", "required": ["answers"], "properties": parts, "$defs": schema["$defs"]}
+    return fastjsonschema.compile(whole, use_default=False)  # type: ignore[no-any-return]
+
+
+def _fault(error: Any) -> str:
+    """Return where a file departs from the schema, and in what."""
+    where = error.name.removeprefix("data").removeprefix(".") or "the file"
+    said = error.message.removeprefix(error.name).strip()
+    if error.rule == "anyOf":
+        said = 'must be numbers, null, "NaN", "Infinity", "-Infinity", or lists of these'
+    came = json.dumps(error.value, default=str)
+    return f"{where} {said}; got {came if len(came) <= 60 else came[:57] + '...'}."
+
+
+def _answers(path: str | Path, filled: dict[str, Any]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
-    for k, answer in enumerate(listed):
-        if not isinstance(answer, dict) or not isinstance(answer.get("tcId"), int) or "value" not in answer:
-            raise ValueError(f"{path}: answers[{k}] must have a tcId and a value.")
+    for answer in filled["answers"]:
         if answer["tcId"] in found:
             raise ValueError(f"{path}: tcId {answer['tcId']} is answered twice.")
         found[answer["tcId"]] = answer
@@ -140,7 +195,7 @@ def _numbers(x: Any, shape: tuple[int, ...], what: str) -> Any:
         array = np.array(_without_null(x), dtype=np.float64)
     except OverflowError:
         raise CannotJudge(f"{what} is not made of numbers that fit into float64.") from None
-    except (TypeError, ValueError):
+    except (RecursionError, TypeError, ValueError):
         raise CannotJudge(f"{what} is not made of numbers.") from None
     if array.shape != shape:
         raise CannotJudge(f"{what} has shape {array.shape}; expected {shape}.")

@@ -4,11 +4,12 @@ In:  the function that one rank runs, with a communicator as its last argument.
 Out: a report that also knows world-size factors, gradients that stay on their rank and missing rank offsets.
 """
 
+import contextlib
 import importlib
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,8 +18,7 @@ from refcl.oracle.check import check
 from refcl.oracle.question import ask
 from refcl.oracle.report import Report
 
-# Steps come before rows, or a tuple before the arrays.
-NOT_BY_ROWS = ("cpc", "cmc")
+Share: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]  # arrays and scalars of one rank, and what comes by name
 
 
 class Communicator:
@@ -57,27 +57,36 @@ def world(
     *,
     ranks: int = 2,
     averaged: bool = True,
+    whole: bool = False,
     framework: str = "numpy",
     **settings: Any,
 ) -> Report:
-    """Run a distributed loss over simulated ranks and say what is wrong with it.
+    """Run a distributed loss over ranks, simulated or real, and say what is wrong with it.
 
     Parameters
     ----------
     per_rank : callable
         ``f(*local_arrays, comm) -> value, grads`` with the gradients of the local arrays and, if it has one, of the
-        temperature, or, with ``framework="torch"``, ``f(*local_tensors, comm) -> value``. ``comm`` is a `Communicator`.
+        temperature, or a value alone; or, with ``framework="torch"``, ``f(*local_tensors, comm) -> value``. ``comm`` is
+        a `Communicator`.
         ``f(*local_arrays, temperature, comm)`` lets other temperatures be tried, the same on every rank; in PyTorch it
-        is a tensor, whose gradient is judged.
+        is a tensor, whose gradient is judged. Labels come by name, those of the rank's own rows.
     loss : str
-        What the loss over the whole batch should be: "info_nce", "clip" or "nt_xent".
+        What the loss over the whole batch should be: "info_nce", "clip", "nt_xent" or any other whose arrays have a
+        row for each sample.
     ranks : int
         How many ranks share the batch equally.
     averaged : bool
         Whether gradients are averaged over ranks afterwards, as distributed data parallel does; False where they are
         added.
+    whole : bool
+        Whether value and gradients are those of the loss over all ranks already, as `refcl.ranks` returns them: nothing
+        is averaged or added, and what a rank holds of the temperature must be all of it.
     framework : str
-        "numpy" or "torch".
+        "numpy" or "torch", whose ranks are threads of this process. "torch.distributed": ``f(*local_tensors)``,
+        without ``comm``, runs in one process a rank, with gloo on the loopback, so that it may communicate as it does
+        in training, in backward too. "mpi": every rank of a program under mpiexec calls `world`, and ``comm`` is
+        mpi4py's ``MPI.COMM_WORLD``; there are as many ranks as the program has, and all get the report.
     **settings
         As for `check`.
 
@@ -98,38 +107,72 @@ def world(
     gradient, is right when averaged. The temperature is a parameter that every rank holds: its gradients, each of a
     rank's own loss, are averaged or added like those of any other.
     """
+    if framework not in ("numpy", "torch", "torch.distributed", "mpi"):
+        raise ValueError(f'world: framework must be "numpy", "torch", "torch.distributed" or "mpi", got {framework!r}.')
+    if framework == "mpi":
+        from refcl.oracle.candidates import mpi
+
+        ranks = mpi.size()
     if ranks < 2:
         raise ValueError(f"world: ranks must be at least 2, got {ranks}.")
-    if framework not in ("numpy", "torch"):
-        raise ValueError(f'world: framework must be "numpy" or "torch", got {framework!r}.')
-    run = _run_torch if framework == "torch" else _run_numpy
     question = ask(loss, ranks=ranks, **_of_the_loss(settings))
-    if question.loss in NOT_BY_ROWS:
+    if not question.row.by_rows:
         raise ValueError(f"world: the arrays of {loss} are not split by their rows.")
     k = len(question.inputs)
-    takes_scalar = question.scalar is not None and _takes(per_rank, k + 2)
 
-    def whole(*arguments: Any) -> Any:
-        value, grads = run(per_rank, arguments[:k], arguments[k:], ranks)
-        return value, tuple(g / ranks if averaged else g for g in grads)
+    def judged(run: Callable[[list[Share]], list[Any]]) -> Report:
+        def together(*arguments: Any, **named: Any) -> Any:
+            value, grads = _together(run(_shares(arguments, k, named, ranks)), k, arguments[0].dtype)
+            if grads is None:
+                return value
+            local, shared = grads[:k], grads[k:]
+            if whole:
+                return value, (*local, *(g / ranks for g in shared))
+            return value, tuple(g / ranks if averaged else g for g in grads)
 
-    return check(whole, loss, ranks=ranks, passes_scalar=takes_scalar, **settings)
+        _like(together, per_rank, passes_comm=framework in ("numpy", "torch"))
+        return check(together, loss, ranks=ranks, **settings)
+
+    if framework == "mpi":
+        return mpi.on_rank_0(judged, per_rank)
+    if framework == "torch.distributed":
+        from refcl.oracle.candidates.processes import Ranks
+
+        running = Ranks(per_rank, ranks)
+        try:
+            return judged(running)
+        finally:
+            running.close()
+    simulated = _run_torch if framework == "torch" else _on_every_rank
+    return judged(lambda shares: simulated(per_rank, shares))
+
+
+def _like(function: Callable[..., Any], per_rank: Callable[..., Any], *, passes_comm: bool) -> None:
+    """Give a function the signature of a rank's, without its communicator: the last argument, or the one named so."""
+    try:
+        parameters = list(inspect.signature(per_rank).parameters.values())
+    except (TypeError, ValueError):
+        return
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = any(p.name == "comm" for p in parameters)
+    dropped = {"comm", "upstream"} | ({positional[-1].name} if passes_comm and positional and not named else set())
+    kept = [p for p in parameters if p.name not in dropped]
+    function.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
+
+
+def _takes_comm(per_rank: Callable[..., Any]) -> bool:
+    """Return whether a rank's function takes its communicator by the name of comm, wherever it stands."""
+    try:
+        comm = inspect.signature(per_rank).parameters.get("comm")
+    except (TypeError, ValueError):
+        return False
+    return comm is not None and comm.kind is not comm.POSITIONAL_ONLY
 
 
 def _of_the_loss(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without those of `check` itself."""
     own = inspect.signature(check).parameters
     return {name: x for name, x in settings.items() if name not in own}
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Return whether a function requires that many arguments."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds and p.default is p.empty for p in parameters) == count
 
 
 class _Board:
@@ -147,18 +190,24 @@ class _Board:
         return everyone
 
 
-def _on_every_rank(per_rank: Callable[..., Any], shares: list[tuple[Any, ...]]) -> list[Any]:
+def _on_every_rank(per_rank: Callable[..., Any], shares: list[Share]) -> list[Any]:
     size = len(shares)
     board = _Board(size)
+    by_name = _takes_comm(per_rank)
     returned: list[Any] = [None] * size
     errors: list[BaseException] = []
 
     def work(rank: int) -> None:
         try:
-            returned[rank] = per_rank(*shares[rank], Communicator(rank, size, board))
+            arrays, named = shares[rank]
+            comm = Communicator(rank, size, board)
+            returned[rank] = per_rank(*arrays, comm=comm, **named) if by_name else per_rank(*arrays, comm, **named)
         except threading.BrokenBarrierError as error:
             errors.append(error)
         except BaseException as error:
+            said = f"rank {rank} of {size}: {error}"
+            with contextlib.suppress(Exception):
+                error.args = (said,) if error.args and isinstance(error.args[0], str) else error.args
             errors.insert(0, error)
             board.barrier.abort()
 
@@ -174,45 +223,46 @@ def _on_every_rank(per_rank: Callable[..., Any], shares: list[tuple[Any, ...]]) 
     return returned
 
 
-def _run_numpy(
-    per_rank: Callable[..., Any], arrays: tuple[Any, ...], scalar: tuple[Any, ...], ranks: int
-) -> tuple[Any, tuple[Any, ...]]:
-    returned = _on_every_rank(per_rank, [(*share, *scalar) for share in _shares(arrays, ranks)])
-    if not all(isinstance(r, tuple) and len(r) == 2 for r in returned):
-        raise CannotJudge("each rank must return (value, grads), with the gradients of its local arrays.")
-    values, grads = zip(*returned, strict=True)
-    k = len(arrays)
-    counts = sorted({len(g) for g in grads})
-    if len(counts) > 1 or counts[0] not in (k, k + 1):
-        raise CannotJudge(f"the ranks returned {' and '.join(map(str, counts))} gradients; expected {k} or {k + 1}.")
-    local = tuple(np.concatenate([np.asarray(g[j]) for g in grads]) for j in range(k))
-    shared = tuple(np.asarray(_sum([g[j] for g in grads])) for j in range(k, counts[0]))
-    return np.mean([float(v) for v in values]), (*local, *shared)
-
-
-def _run_torch(
-    per_rank: Callable[..., Any], arrays: tuple[Any, ...], scalar: tuple[Any, ...], ranks: int
-) -> tuple[Any, tuple[Any, ...]]:
+def _run_torch(per_rank: Callable[..., Any], shares: list[Share]) -> list[Any]:
     torch: Any = importlib.import_module("torch")
 
-    held = tuple(np.asarray(x, dtype=arrays[0].dtype) for x in scalar)
-    shares = [(*share, *held) for share in _shares(arrays, ranks)]
-    leaves = [tuple(torch.tensor(x, requires_grad=True) for x in share) for share in shares]
-    losses = _on_every_rank(per_rank, leaves)
+    leaves = [tuple(torch.tensor(x, requires_grad=True) for x in share) for share, _ in shares]
+    named = [{name: torch.as_tensor(x) for name, x in share.items()} for _, share in shares]
+    losses = _on_every_rank(per_rank, list(zip(leaves, named, strict=True)))
     flat = [leaf for share in leaves for leaf in share]
     # Each rank calls backward on its own loss; what meets in a leaf is added.
     grads = torch.autograd.grad(_sum(losses), flat, allow_unused=True)
     filled = [np.zeros(x.shape) if g is None else g.numpy() for x, g in zip(flat, grads, strict=True)]
-    k, each = len(arrays), len(arrays) + len(scalar)
-    value = np.mean([float(x.detach()) for x in losses])
-    local = tuple(np.concatenate(filled[j::each]) for j in range(k))
-    shared = tuple(np.asarray(_sum(filled[j::each])) for j in range(k, each))
-    return value.astype(arrays[0].dtype), (*local, *shared)
+    each = len(leaves[0])
+    return [(x.detach(), filled[each * r : each * (r + 1)]) for r, x in enumerate(losses)]
 
 
-def _shares(arrays: tuple[Any, ...], ranks: int) -> list[tuple[Any, ...]]:
-    split = [np.split(x, ranks) for x in arrays]
-    return [tuple(part[r].copy() for part in split) for r in range(ranks)]
+def _together(answers: list[Any], k: int, dtype: Any) -> tuple[Any, tuple[Any, ...] | None]:
+    """Return the mean of the ranks' values, the gradients of all rows, and the sums of the shared scalars', if any."""
+    if not any(isinstance(answer, tuple) for answer in answers):
+        return np.asarray(np.mean([float(value) for value in answers]), dtype=dtype), None
+    if not all(isinstance(answer, tuple) and len(answer) == 2 for answer in answers):
+        raise CannotJudge("each rank must return (value, grads), with the gradients of its local arrays.")
+    values = [value for value, _ in answers]
+    grads = [[g for g in of_rank if g is not None] for _, of_rank in answers]
+    counts = sorted({len(g) for g in grads})
+    if len(counts) > 1 or counts[0] < k:
+        raise CannotJudge(f"the ranks returned {' and '.join(map(str, counts))} gradients; expected {k} or {k + 1}.")
+    local = tuple(np.concatenate([np.asarray(g[j]) for g in grads]) for j in range(k))
+    shared = tuple(np.asarray(_sum([g[j] for g in grads])) for j in range(k, counts[0]))
+    return np.asarray(np.mean([float(v) for v in values]), dtype=dtype), (*local, *shared)
+
+
+def _shares(arguments: tuple[Any, ...], k: int, named: dict[str, Any], ranks: int) -> list[Share]:
+    """Deal the rows of arrays and labels; scalars and memories go to all."""
+    rows = len(arguments[0])
+    held = tuple(np.asarray(x, dtype=arguments[0].dtype) for x in arguments[k:])
+    split = [np.split(x, ranks) for x in arguments[:k]]
+    dealt = {name: np.split(x, ranks) if len(x) == rows else [x] * ranks for name, x in named.items()}
+    return [
+        ((*(part[r].copy() for part in split), *held), {name: parts[r] for name, parts in dealt.items()})
+        for r in range(ranks)
+    ]
 
 
 def _sum(items: list[Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-np.empty(1 << 24, dtype=np.uint8)  # once freed it teaches glibc to keep what is freed: see refcl.tiled.workers
+np.empty(1 << 24, dtype=np.uint8)  # once freed it teaches glibc to keep what is freed: see refcl.strips.workers
 
 
 def prepare_loss(loss: str, a: np.ndarray, b: np.ndarray, temperature: float) -> Any:

@@ -146,7 +146,7 @@ def spread(rounds: Sequence[float]) -> Record:
 def does_not_fit(name: str, rows: int) -> str:
     """Return why a contender is not even started at a size, or nothing."""
     need, what = CONTENDERS[name].dense_bytes(rows), ""
-    if name == "refcl" and importlib.util.find_spec("refcl") and not importlib.util.find_spec("refcl.tiled"):
+    if name == "refcl" and importlib.util.find_spec("refcl") and not importlib.util.find_spec("refcl.strips"):
         need, what = 4.0 * DENSE_REFCL * rows**2, "without a tiled path, "
     if need <= SHARE_OF_MEMORY * available_bytes():
         return ""

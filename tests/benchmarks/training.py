@@ -29,10 +29,10 @@ def start() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
 def prepare_refcl() -> Call:
     """The step that `refcl.experiment.train` takes."""
     from refcl import inst_disc
-    from refcl.encoder import he_init, initial_running, mlp, updated_running
     from refcl.experiment.keys import Bank, bank_candidates, updated_bank
     from refcl.experiment.optim import adam, start_adam
-    from refcl.sphere import l2_normalize
+    from refcl.walk.encoder import he_init, initial_running, mlp, updated_running
+    from refcl.walk.sphere import l2_normalize
 
     x, index, entries, weights = start()
     layers = he_init(np.random.default_rng(0), WIDTHS, batch_norm=True, dtype="float32")

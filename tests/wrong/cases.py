@@ -129,6 +129,8 @@ def torch_cases() -> list[Case]:
     for loss, cases in (("nt_xent", (*nt_xent, *free_only)), ("info_nce", info_nce), ("clip", clip)):
         for expected, function in cases:
             wrapped = from_torch(function)
+            if function is w.right_subtracting_itself:
+                continue  # NaN where its own term is all that there is, at τ = .001
             free = f"{expected} + {OVERFLOW}" if function in raw else expected
             found.append(Case(free, f"{function.__name__}, τ free", "torch", loss, wrapped, {"passes_scalar": True}))
     for loss, cases in (("nt_xent", nt_xent), ("info_nce", info_nce)):

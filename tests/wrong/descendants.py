@@ -161,7 +161,7 @@ def dcl_shuffled(a, b, t):
 
 def dcl_summed(a, b, t):
     value, grads = dcl(a, b, t)
-    return value * 2 * len(a), tuple(g * 2 * len(a) for g in grads)
+    return value * 2 * len(a), tuple(g * 2 * len(a) for g in grads if g is not None)
 
 
 def dcl_keys_detached(a, b, t):
@@ -481,7 +481,7 @@ def sig_lip(image, text, theta):
 
 def sig_lip_mean_over_pairs(image, text, theta):
     value, grads = sig_lip(image, text, theta)
-    return value / len(image), tuple(g / len(image) for g in grads)
+    return value / len(image), tuple(g / len(image) for g in grads if g is not None)
 
 
 def sig_lip_not_exponentiated(image, text, theta):

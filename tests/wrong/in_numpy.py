@@ -448,6 +448,5 @@ WRONG = (
     ("gradient-sign-flipped", gradient_sign_flipped),
     ("overflow-at-small-temperature", raw_exponentials),
     ("epsilon-in-log", epsilon_in_log),
-    ("epsilon-in-log", epsilon_below_the_line),
     ("low-precision", half_precision),
 )

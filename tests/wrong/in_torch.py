@@ -29,7 +29,8 @@ def right(a, b, t):
 
 def right_subtracting_itself(a, b, t):
     """Looks wrong and is not: its own term is taken out of the sum, after the greatest logit."""
-    z = stacked(a, b)
+    z = torch.cat([a, b])
+    z = z / torch.linalg.norm(z, dim=1, keepdim=True)  # of unit length however short: 1/t is its own term
     logits = z @ z.T / t
     top = logits.max(dim=1).values  # not detached: looks wrong too, and changes nothing
     total = torch.exp(logits - top[:, None]).sum(dim=1) - torch.exp(1 / t - top)

@@ -164,7 +164,7 @@ def pair_contrastive(a: Any, b: Any, same: Any) -> tuple[Any, tuple[Any, Any]]:
     d = np.sqrt(np.sum(difference**2, axis=1))
     short = np.maximum(1.0 - d, 0.0)
     value = np.mean(np.where(same, d**2, short**2)) / 2
-    da = np.where(same, 1.0, -short / d)[:, None] * difference / len(a)
+    da = np.where(same, 1.0, -short / np.where(d > 0, d, np.inf))[:, None] * difference / len(a)
     return value, (da, -da)
 
 
@@ -197,6 +197,74 @@ def pair_contrastive_without_hinge(a: Any, b: Any, same: Any) -> Any:
 def pair_contrastive_second_sign(a: Any, b: Any, same: Any) -> Any:
     value, (da, _) = pair_contrastive(a, b, same)
     return value, (da, da)
+
+
+def multi_positive(query: Any, key: Any, temperature: Any, positives: Any) -> Any:
+    logits = F.normalize(query, dim=1) @ F.normalize(key, dim=1).T / temperature
+    near = logits.masked_fill(~positives, -1e9).logsumexp(dim=1)
+    return torch.where(positives.any(dim=1), logits.logsumexp(dim=1) - near, 0.0).mean()
+
+
+def multi_positive_averaged(query: Any, key: Any, temperature: Any, positives: Any) -> Any:
+    count = positives.sum(dim=1).clamp(min=1).to(query.dtype)
+    return multi_positive(query, key, temperature, positives) + count.log().mean()
+
+
+def multi_positive_outside(query: Any, key: Any, temperature: Any, positives: Any) -> Any:
+    logits = F.normalize(query, dim=1) @ F.normalize(key, dim=1).T / temperature
+    log_p = torch.log_softmax(logits, dim=1)
+    return -((log_p * positives).sum(dim=1) / positives.sum(dim=1).clamp(min=1)).mean()
+
+
+def multi_positive_against_negatives(query: Any, key: Any, temperature: Any, positives: Any) -> Any:
+    """The positives are left out of the denominator."""
+    logits = F.normalize(query, dim=1) @ F.normalize(key, dim=1).T / temperature
+    near = logits.masked_fill(~positives, -1e9).logsumexp(dim=1)
+    far = logits.masked_fill(positives, -1e9).logsumexp(dim=1)
+    return torch.where(positives.any(dim=1), far - near, 0.0).mean()
+
+
+def multi_positive_raw(query: Any, key: Any, temperature: Any, positives: Any) -> Any:
+    logits = query @ key.T / temperature
+    near = logits.masked_fill(~positives, -1e9).logsumexp(dim=1)
+    return torch.where(positives.any(dim=1), logits.logsumexp(dim=1) - near, 0.0).mean()
+
+
+def multi_positive_one_key(query: Any, key: Any, temperature: Any, positives: Any) -> Any:
+    return multi_positive(query, key.detach(), temperature, positives)
+
+
+def triplet_margin(a: Any, p: Any, n: Any) -> Any:
+    return F.triplet_margin_loss(a, p, n, eps=0.0)
+
+
+def triplet_margin_by_default(a: Any, p: Any, n: Any) -> Any:
+    """PyTorch's own 1e-6 in every entry of a difference."""
+    return F.triplet_margin_loss(a, p, n)
+
+
+def triplet_margin_swapped(a: Any, p: Any, n: Any) -> Any:
+    return F.triplet_margin_loss(a, p, n, swap=True, eps=0.0)
+
+
+def triplet_margin_of_squares(a: Any, p: Any, n: Any) -> Any:
+    return F.relu(((a - p) ** 2).sum(dim=1) - ((a - n) ** 2).sum(dim=1) + 1.0).mean()
+
+
+def triplet_margin_subtracted(a: Any, p: Any, n: Any) -> Any:
+    return F.relu((a - p).norm(dim=1) - (a - n).norm(dim=1) - 1.0).mean()
+
+
+def triplet_margin_turned(a: Any, p: Any, n: Any) -> Any:
+    return triplet_margin(a, n, p)
+
+
+def triplet_margin_detached(a: Any, p: Any, n: Any) -> Any:
+    return triplet_margin(a, p, n.detach())
+
+
+def triplet_margin_added_up(a: Any, p: Any, n: Any) -> Any:
+    return len(a) * triplet_margin(a, p, n)
 
 
 def per_anchor_contrastive(s: Any, temperature: Any) -> Any:
@@ -249,14 +317,14 @@ def sig_lip_bias_scaled(image: Any, text: Any, log_scale: Any, bias: Any) -> Any
 IN_NUMPY = "pair_contrastive"
 TRIED: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("moco", "correct", moco),
-    ("moco", "keys-detached", moco_detached_key),
+    ("moco", "correct", moco_detached_key),
     ("moco", "not-normalized", moco_raw),
     ("moco", "temperature-missing", moco_without_temperature),
     ("moco", "positives-permuted", moco_rolled_keys),
-    ("moco", "unknown", moco_positive_last),
+    ("moco", "positives-permuted", moco_positive_last),
     ("moco", "unknown", moco_with_the_batch),
     ("inst_disc", "correct", inst_disc),
-    ("inst_disc", "unknown", inst_disc_without_index),
+    ("inst_disc", "positives-permuted", inst_disc_without_index),
     ("inst_disc", "not-normalized", inst_disc_raw),
     ("inst_disc", "temperature-inverted", inst_disc_inverted),
     ("nce", "correct", nce_wrong()),
@@ -278,11 +346,25 @@ TRIED: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("cmc", "temperature-missing", cmc_without_temperature),
     ("cmc", "not-normalized", cmc_raw),
     ("pair_contrastive", "correct", pair_contrastive),
-    ("pair_contrastive", "unknown", pair_contrastive_labels_flipped),
+    ("pair_contrastive", "differs", pair_contrastive_labels_flipped),
     ("pair_contrastive", "scaled-by-constant", pair_contrastive_without_half),
-    ("pair_contrastive", "unknown", pair_contrastive_margin_of_squares),
-    ("pair_contrastive", "unknown", pair_contrastive_without_hinge),
-    ("pair_contrastive", "unknown", pair_contrastive_second_sign),
+    ("pair_contrastive", "differs", pair_contrastive_margin_of_squares),
+    ("pair_contrastive", "differs", pair_contrastive_without_hinge),
+    ("pair_contrastive", "differs", pair_contrastive_second_sign),
+    ("multi_positive", "correct", multi_positive),
+    ("multi_positive", "differs", multi_positive_averaged),
+    ("multi_positive", "differs", multi_positive_outside),
+    ("multi_positive", "unknown", multi_positive_against_negatives),
+    ("multi_positive", "not-normalized", multi_positive_raw),
+    ("multi_positive", "keys-detached", multi_positive_one_key),
+    ("triplet_margin", "correct", triplet_margin),
+    ("triplet_margin", "differs", triplet_margin_by_default),
+    ("triplet_margin", "differs", triplet_margin_swapped),
+    ("triplet_margin", "differs", triplet_margin_of_squares),
+    ("triplet_margin", "differs", triplet_margin_subtracted),
+    ("triplet_margin", "differs", triplet_margin_turned),
+    ("triplet_margin", "differs", triplet_margin_detached),
+    ("triplet_margin", "scaled-by-constant", triplet_margin_added_up),
     ("per_anchor_contrastive", "correct", per_anchor_contrastive),
     ("per_anchor_contrastive", "unknown", per_anchor_by_column),
     ("per_anchor_contrastive", "unknown", per_anchor_mean),

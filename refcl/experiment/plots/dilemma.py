@@ -4,14 +4,12 @@ In:  the records of a study.  Out: tolerance against uniformity, a point a run, 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refcl.experiment.catalogue import CATALOGUE
-from refcl.experiment.paper import LOSSES, Column, Record, columns, mean
+from refcl.experiment.objectives import OBJECTIVES, PAPERS
 from refcl.experiment.plots.labels import place
 from refcl.experiment.plots.look import (
     FAMILY_COLOURS,
@@ -23,12 +21,16 @@ from refcl.experiment.plots.look import (
     MARKERS,
     PALE,
     UNIFORMITY,
+    Shown,
+    colour,
     families,
     key,
     marker,
     panels,
     shown_columns,
 )
+from refcl.experiment.report.resampling import interval
+from refcl.experiment.results import Column, Record, columns, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,16 +39,22 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 
 
-def draw_dilemma(records: Sequence[Record], folder: Path) -> "Figure | None":
-    """Tolerance against uniformity, one point a run, coloured by accuracy."""
+def draw_dilemma(shown: Shown) -> "Figure | None":
+    """Tolerance against uniformity, one point a run, coloured by accuracy; pale crosses are intervals of the means."""
+    records = shown.records
     if len(records) < 2:
         return None
     figure, (axis,) = panels(1, 1, width=7.2, height=4.6)
     accuracy = [100.0 * r["few_label_accuracy"] for r in records]
-    losses = [loss for loss in CATALOGUE if any(r["loss"] == loss for r in records)]
+    losses = [loss for loss in OBJECTIVES if any(r["loss"] == loss for r in records)]
     paths = {family: _path(records, family) for family in families(records)}
     for family, path in paths.items():
-        axis.plot(path[:, 0], path[:, 1], color=FAMILY_COLOURS[family], alpha=0.35, linewidth=1.2, zorder=1)
+        axis.plot(path[:, 0], path[:, 1], color=colour(family), alpha=0.35, linewidth=1.2, zorder=1)
+    for column in shown.evidence.resampled.places:
+        ends = [interval(shown.evidence.resampled.of(column, field)) for field in ("uniformity", "tolerance")]
+        x, y = (mean(columns(records)[column], field) for field in ("uniformity", "tolerance"))
+        axis.hlines(y, *ends[0], color=PALE, linewidth=0.9, zorder=0)
+        axis.vlines(x, *ends[1], color=PALE, linewidth=0.9, zorder=0)
     for loss in losses:
         chosen = [r for r in records if r["loss"] == loss]
         points = axis.scatter(
@@ -73,8 +81,8 @@ def draw_dilemma(records: Sequence[Record], folder: Path) -> "Figure | None":
 
 def _legend(figure: "Figure", losses: Sequence[str]) -> None:
     """Name the markers: those of the paper's losses, and of the groups that the others belong to."""
-    named = {CATALOGUE[loss].label: MARKERS[loss] for loss in losses if loss in LOSSES}
-    others = {CATALOGUE[loss].group for loss in losses if loss not in LOSSES}
+    named = {OBJECTIVES[loss].label: MARKERS[loss] for loss in losses if loss in PAPERS}
+    others = {OBJECTIVES[loss].group for loss in losses if loss not in PAPERS}
     named |= {GROUPS[group]: GROUP_MARKERS[group] for group in GROUPS if group in others}
     handles = [key("none", marker=shape) for shape in named.values()]
     figure.legend(handles, list(named), loc="outside upper left", ncols=min(5, len(named)))
@@ -89,7 +97,7 @@ def _path(records: Sequence[Record], family: str) -> Floats:
 def _label_columns(figure: "Figure", axis: "Axes", records: Sequence[Record], paths: Sequence[Floats]) -> None:
     """Write what each column is beside its first run, away from other labels, every point and every path."""
     shown = [(c, runs[0]) for family in LIMITS for c, runs in shown_columns(records, (family,), 6)]
-    shown += [(c, runs[0]) for c, runs in columns(records).items() if c.loss not in LOSSES]
+    shown += [(c, runs[0]) for c, runs in columns(records).items() if c.loss not in PAPERS]
     if not shown:
         return
     figure.draw_without_rendering()  # the layout decides where the points are
@@ -121,10 +129,10 @@ def _label_columns(figure: "Figure", axis: "Axes", records: Sequence[Record], pa
 
 def _label(column: Column, records: Sequence[Record]) -> str:
     """Return the temperature of the paper's losses, whose markers name them, and the name of any other."""
-    if column.loss in LOSSES:
+    if column.loss in PAPERS:
         return f"τ = {column.temperature:g}"
     one = len({record["temperature"] for record in records if record["loss"] == column.loss}) == 1
-    return CATALOGUE[column.loss].label if one else column.label
+    return OBJECTIVES[column.loss].label if one else column.label
 
 
 def _in_points(figure: "Figure", axis: "Axes", xy: Any) -> Floats:

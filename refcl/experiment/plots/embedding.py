@@ -4,16 +4,15 @@ In:  the records of a study and the embeddings of its runs.
 Out: how far positives stand above the nearest negatives (Fig. 8), and the held-out samples in two dimensions (Fig. 2).
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refcl.experiment.paper import Record
-from refcl.experiment.plots.look import CLASS_COLOURS, INK, LIMITS, PALE, panels, shown_columns
-from refcl.experiment.results import load_run
+from refcl.experiment.plots.look import AUTHORS, CLASS_COLOURS, INK, LIMITS, PALE, Shown, panels, shown_columns
+from refcl.experiment.report.paper import SEPARATION
+from refcl.experiment.results import Column, Record, columns, load_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +23,29 @@ Floats = NDArray[np.floating[Any]]
 WHISKERS_AND_BOX = (5, 25, 50, 75, 95)  # percentiles
 
 
-def draw_separation(records: Sequence[Record], folder: Path) -> "Figure | None":
-    """Similarity of the positive and of the nearest negatives, as box plots per run, Fig. 8."""
+POINTS = 1500  # that a panel has room for
+
+
+def draw_separation(shown: Shown) -> "Figure":
+    """Similarity of the positive and of the nearest negatives, held-out anchors."""
+    return _separation(shown, "")
+
+
+def draw_separation_training(shown: Shown) -> "Figure":
+    """The same for anchors of the training part, as Fig. 8 is; the authors' means beside the boxes."""
+    return _separation(shown, "_training")
+
+
+def rows_of(records: Sequence[Record], across: int = 4) -> list[list[tuple[Column, list[Record]]]]:
+    """Return the columns that have a panel, in rows: a family of the paper each, then whatever else was run."""
     rows = [row for family in LIMITS.items() if (row := shown_columns(records, family))]
-    if not rows:
-        return None
+    known = {loss for family in LIMITS.items() for loss in family}
+    others = [(c, runs) for c, runs in columns(records).items() if c.loss not in known]
+    return rows + [others[k : k + across] for k in range(0, len(others), across)]
+
+
+def _separation(shown: Shown, part: str) -> "Figure":
+    rows = rows_of(shown.records)
     across = max(len(row) for row in rows)
     figure, axes = panels(len(rows), across, width=1.0 + 1.52 * across, height=2.5 * len(rows) + 0.4, share=True)
     grid = np.array(axes, dtype=object).reshape(len(rows), -1)
@@ -36,18 +53,29 @@ def draw_separation(records: Sequence[Record], folder: Path) -> "Figure | None":
         for axis in axis_row[len(row) :]:
             axis.remove()
         for axis, (column, runs) in zip(axis_row, row, strict=False):
-            _boxes(axis, [load_run(folder, run) for run in runs])
+            _boxes(axis, [load_run(shown.folder, run, *similarities(part)) for run in runs], part)
             axis.set_title(column.label, fontsize=9)
+            if part and shown.beside_paper and column in SEPARATION:
+                means = SEPARATION[column]
+                axis.plot(
+                    [0, 1, 2, 9], [means.positive, means.nearest, means.second, means.ninth], "D",
+                    color=AUTHORS, markersize=4.0, zorder=4,
+                )  # fmt: skip
         axis_row[0].set_ylabel("similarity to the anchor")
     gap = "      " if across > 2 else "\n"  # narrow figures have room for half of it a line
     figure.supxlabel(f"+ positive{gap}1, 2, … nearest negatives", fontsize=9.5, color=INK)
     return figure
 
 
-def _boxes(axis: "Axes", runs: Sequence[dict[str, Any]]) -> None:
+def similarities(part: str) -> tuple[str, str]:
+    """Return the names of the arrays that a local separation is drawn from."""
+    return f"positive_similarity{part}", f"nearest{part}"
+
+
+def _boxes(axis: "Axes", runs: Sequence[Mapping[str, Any]], part: str) -> None:
     """Box plots by hand: matplotlib's own looks up its backend on the way, which loads pyplot."""
-    positive = np.concatenate([run["positive_similarity"] for run in runs])  # (anchors of all seeds,)
-    nearest = np.concatenate([run["nearest"] for run in runs])  # (anchors of all seeds, n)
+    positive = np.concatenate([run[f"positive_similarity{part}"] for run in runs])  # (anchors of all seeds,)
+    nearest = np.concatenate([run[f"nearest{part}"] for run in runs])  # (anchors of all seeds, n)
     low, lower, middle, upper, high = np.percentile(np.column_stack([positive, nearest]), WHISKERS_AND_BOX, axis=0)
     n = nearest.shape[1]
     x = np.arange(n + 1)
@@ -61,29 +89,40 @@ def _boxes(axis: "Axes", runs: Sequence[dict[str, Any]]) -> None:
     axis.set_xticks(ticks, ["+"] + [str(tick) for tick in ticks[1:]])
 
 
-def draw_embedding(records: Sequence[Record], folder: Path) -> "Figure | None":
+def draw_embedding(shown: Shown) -> "Figure":
     """The held-out embedding before and after training on its first two principal axes, Fig. 2."""
-    shown = shown_columns(records, ("softmax", "simple"), 2)
-    shown += shown_columns(records, ("hard-softmax", "hard-simple"), 2)[-2:]  # the largest τ: there the family matters
-    if not shown:
-        return None
-    runs = [load_run(folder, records_of_column[0]) for _, records_of_column in shown]
+    chosen = [(c, records[0]) for c, records in embedded_columns(shown.records)]
+    runs = [load_run(shown.folder, record, "embedding_before", "embedding", "labels") for _, record in chosen]
     pictures = [("before training", runs[0]["embedding_before"], runs[0]["labels"])]
-    pictures += [(c.label, run["embedding"], run["labels"]) for (c, _), run in zip(shown, runs, strict=True)]
+    pictures += [(c.label, run["embedding"], run["labels"]) for (c, _), run in zip(chosen, runs, strict=True)]
     across = min(3, len(pictures))
     down = -(-len(pictures) // across)
     figure, axes = panels(down, across, width=2.85 * across, height=2.95 * down)
     for axis in axes[len(pictures) :]:
         axis.remove()
+    classes = chosen[0][1]["settings"].get("classes", [])
     for axis, (title, embedding, labels) in zip(axes, pictures, strict=False):
         plane, share = principal_plane(embedding)
-        _classes(axis, plane, labels)
+        _classes(axis, plane, labels, classes)
         axis.set_title(f"{title}\n{share:.0%} of the variance", linespacing=1.3)
         axis.set(aspect="equal", xticks=[], yticks=[], adjustable="datalim")
         axis.grid(visible=False)
         axis.spines[:].set_visible(True)
         axis.spines[:].set_color(PALE)
     return figure
+
+
+def embedded_columns(records: Sequence[Record]) -> list[tuple[Column, list[Record]]]:
+    """Return the columns whose embedding is shown: five of the paper's, and one of every other loss."""
+    softmax, hard = LIMITS.items()
+    chosen = shown_columns(records, softmax, 2)
+    chosen += shown_columns(records, hard, 2)[-2:]  # the largest τ: there the family matters
+    seen = {loss for family in LIMITS.items() for loss in family}
+    for column, runs in columns(records).items():
+        if column.loss not in seen:
+            seen.add(column.loss)
+            chosen.append((column, runs))
+    return chosen
 
 
 def principal_plane(embedding: Floats) -> tuple[Floats, float]:
@@ -96,10 +135,13 @@ def principal_plane(embedding: Floats) -> tuple[Floats, float]:
     return plane, float(np.sum(variance[-2:])) / total if total > 0.0 else 0.0
 
 
-def _classes(axis: "Axes", plane: Floats, labels: NDArray[np.integer[Any]]) -> None:
+def _classes(axis: "Axes", plane: Floats, labels: NDArray[np.integer[Any]], names: Sequence[str]) -> None:
     """Each point as its own label, so that colour is not all that tells the classes apart."""
-    classes = np.unique(labels)
-    for k, label in enumerate(classes):
+    step = -(-labels.size // POINTS)
+    plane, labels = plane[::step], labels[::step]
+    for k, label in enumerate(np.unique(labels)):
         points = plane[labels == label]
-        colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
-        axis.scatter(points[:, 0], points[:, 1], marker=f"${label}$", color=colour, s=22, linewidths=0.1)
+        shade = CLASS_COLOURS[k % len(CLASS_COLOURS)]
+        name = names[label] if label < len(names) else str(label)
+        sign = name[:1] if name[:1].isalnum() and len({n[:1] for n in names}) == len(names) else str(label)
+        axis.scatter(points[:, 0], points[:, 1], marker=f"${sign}$", color=shade, s=22, linewidths=0.1)

@@ -9,13 +9,14 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from refcl.experiment.catalogue import CATALOGUE
-from refcl.experiment.paper import Column, Record, columns
-from refcl.experiment.results import write_whole
+from refcl.experiment.objectives import OBJECTIVES
+from refcl.experiment.report.paper import HARD, HARD_SIMPLE, SIMPLE, SOFTMAX, beside_paper
+from refcl.experiment.report.resampling import Resampled
+from refcl.experiment.results import Column, Record, columns, load_run, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,16 +24,19 @@ if TYPE_CHECKING:
 
 INK, PALE = "#2b2b2b", "#b8b8b8"
 # Okabe and Ito's blue and vermilion tell the two families apart, Tol's muted set the classes.
-FAMILY_COLOURS = {"softmax": "#0072B2", "simple": "#0072B2", "hard-softmax": "#D55E00", "hard-simple": "#D55E00"}
+FAMILY_COLOURS = {SOFTMAX: "#0072B2", SIMPLE: "#0072B2", HARD: "#D55E00", HARD_SIMPLE: "#D55E00"}
+OTHER_COLOURS = ("#117733", "#AA4499", "#999933", "#882255", "#44AA99", "#DDCC77", "#332288", "#CC6677")
+AUTHORS = "#8a6d3b"  # what was measured elsewhere
+GUESS = "#777777"
 CLASS_COLOURS = (
     *("#332288", "#DDCC77", "#117733", "#CC6677", "#88CCEE"),
     *("#882255", "#44AA99", "#AA4499", "#999933", "#777777"),
 )
-MARKERS = {"softmax": "o", "simple": "D", "hard-softmax": "s", "hard-simple": "X"}
+MARKERS = {SOFTMAX: "o", SIMPLE: "D", HARD: "s", HARD_SIMPLE: "X"}
 # A loss that is not the paper's has the marker of its group, and its name beside it.
 GROUPS = {"contrastive": "other contrastive", "supervised": "with labels", "pretext": "pretext task"}
 GROUP_MARKERS = {"contrastive": "^", "supervised": "*", "pretext": "P"}
-LIMITS = {"softmax": "simple", "hard-softmax": "hard-simple"}  # what each family becomes at large temperature
+LIMITS = {SOFTMAX: SIMPLE, HARD: HARD_SIMPLE}  # what each family becomes at large temperature
 STYLE = {
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -53,6 +57,30 @@ STYLE = {
 LABEL_SIZE = 8.5
 DPI = 160
 UNIFORMITY = r"$-\mathcal{L}_{\mathrm{uniformity}}$, t = 2"
+
+
+class Shown(NamedTuple):
+    """What figures are drawn from."""
+
+    records: Sequence[Record]
+    folder: Path  # the study's, with the arrays of its runs
+    evidence: Resampled
+
+    @property
+    def dimension(self) -> int:
+        """D, of the embeddings."""
+        return int(load_run(self.folder, self.records[0], "embedding")["embedding"].shape[1])
+
+    @property
+    def guess(self) -> float:
+        """The accuracy of guessing the largest class of the held-out part."""
+        labels = load_run(self.folder, self.records[0], "labels")["labels"]
+        return float(np.max(np.bincount(labels)) / labels.size)
+
+    @property
+    def beside_paper(self) -> bool:
+        """Whether the paper's numbers stand beside these: for its own losses, on the default data."""
+        return beside_paper(self.records) and any(r["loss"] in FAMILY_COLOURS for r in self.records)
 
 
 @contextmanager
@@ -99,12 +127,22 @@ def ramp(count: int) -> list[Any]:
 
 def marker(loss: str) -> str:
     """Return the marker of a loss: its own where it is the paper's, else that of its group."""
-    return MARKERS.get(loss) or GROUP_MARKERS[CATALOGUE[loss].group]
+    return MARKERS.get(loss) or GROUP_MARKERS[OBJECTIVES[loss].group]
+
+
+def colour(loss: str) -> str:
+    """Return the colour of a loss: its family's where it is the paper's, else one of a cycle, always the same."""
+    others = [name for name in OBJECTIVES if name not in FAMILY_COLOURS]
+    return FAMILY_COLOURS.get(loss) or OTHER_COLOURS[others.index(loss) % len(OTHER_COLOURS)]
 
 
 def families(records: Sequence[Record]) -> list[str]:
-    """Return the losses with a temperature that the study ran."""
-    return [family for family in LIMITS if any(r["loss"] == family for r in records)]
+    """Return the losses that were run at more than one temperature, in the table's order."""
+    at: dict[str, set[float]] = {}
+    for column in columns(records):
+        if column.temperature is not None:
+            at.setdefault(column.loss, set()).add(column.temperature)
+    return [loss for loss, temperatures in at.items() if len(temperatures) > 1 or loss in LIMITS]
 
 
 def spread(values: Sequence[float], count: int) -> list[float]:

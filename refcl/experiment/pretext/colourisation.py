@@ -6,7 +6,7 @@ Of a colour picture remains the luminance. Of a grey one remains where there is 
 
 import numpy as np
 
-from refcl.backend import Array, constant, namespace
+from refcl.core.arrays import Array, constant, namespace
 from refcl.experiment.data import Data
 from refcl.experiment.errors import StudyError
 
@@ -105,6 +105,6 @@ def without_colour(x: Array) -> tuple[Array, Array]:
     """
     xp = namespace(x)
     pixels = xp.reshape(x, (x.shape[0], -1, len(LUMINANCE)))  # (N, H W, 3)
-    luminance = xp.sum(pixels * constant(LUMINANCE, like=x), axis=2, keepdims=True)  # (N, H W, 1)
+    luminance = sum(share * pixels[:, :, c : c + 1] for c, share in enumerate(LUMINANCE))  # (N, H W, 1)
     grey = xp.reshape(xp.broadcast_to(luminance, pixels.shape), x.shape)
     return grey, x - grey

@@ -4,12 +4,13 @@ In:  pictures.  Out: first and second patches, brought to the size of a picture,
 second lay from the first as their label.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refcl.backend import Array, integers, namespace
+from refcl.core.arrays import Array, integers, namespace
 from refcl.experiment.errors import StudyError
 from refcl.experiment.pretext.pictures import Picture, Table, changed, with_channels
 
@@ -27,6 +28,7 @@ class Pairs(NamedTuple):
     second: NDArray[np.int64]  # (pairs,) cells
     start: NDArray[np.int64]  # (8,) the first pair of each direction
     number: NDArray[np.int64]  # (8,) how many pairs lie in that direction
+    multiple: int  # the least common one of these numbers
 
 
 def pairs_of(picture: Picture) -> Pairs:
@@ -82,7 +84,8 @@ def pairs_of(picture: Picture) -> Pairs:
     ]
     direction, first, second = np.array(found, dtype=np.int64).T
     number = np.bincount(direction, minlength=len(DIRECTIONS))
-    return Pairs(_patches(picture, across), first, second, np.cumsum(number) - number, number)
+    patches, multiple = _patches(picture, across), math.lcm(*number.tolist())
+    return Pairs(patches, first, second, np.cumsum(number) - number, number, multiple)
 
 
 def _patches(picture: Picture, across: int) -> Table:
@@ -106,7 +109,7 @@ def cut(x: Array, rng: np.random.Generator, *, pairs: Pairs) -> tuple[Array, Arr
     ----------
     x : (N, F) array of float32 or float64
         A picture a row.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator or cupy.random.Generator
         Where the numbers come from; it moves on.
     pairs : Pairs
         Of `pairs_of`.
@@ -118,8 +121,9 @@ def cut(x: Array, rng: np.random.Generator, *, pairs: Pairs) -> tuple[Array, Arr
     label : (N,) array of int64
         The number of each pair's direction, uniform on eight; among the pairs of a direction each is as likely.
     """
-    size = x.shape[0]
-    label = rng.integers(0, len(DIRECTIONS), size=size)
-    pair = pairs.start[label] + rng.integers(0, pairs.number[label])
-    both = [changed(x, pairs.patches, cells[pair]) for cells in (pairs.first, pairs.second)]
-    return namespace(x).concat(both, axis=0), integers(label, like=x)
+    xp, size = namespace(x), x.shape[0]
+    first, second, start, number = (integers(each, like=x) for each in pairs[1:5])
+    label, draw = (integers(rng.integers(0, n, size=size), like=x) for n in (len(DIRECTIONS), pairs.multiple))
+    pair = xp.take(start, label) + draw % xp.take(number, label)  # even, as every number divides the multiple
+    both = [changed(x, pairs.patches, xp.take(cells, pair)) for cells in (first, second)]
+    return xp.concat(both, axis=0), label

@@ -2,19 +2,16 @@
 
 In:  representations ``h``, the patches of a sample in rows of their own; then a head's outputs and the right answers.
 Out: the patches' representations side by side; the loss of the outputs, a 0-d array.
-The head itself is `refcl.encoder.mlp`, of one linear layer or with a hidden one, and is thrown away after training.
+The head itself is `refcl.walk.encoder.mlp`, of one linear layer or with a hidden one, and is thrown away after
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from refcl import validate
-from refcl.backend import Array, constant, ones
-from refcl.losses.on_similarities import (
-    SoftmaxContrastiveCache,
-    softmax_contrastive_backward,
-    softmax_contrastive_forward,
-)
-from refcl.pair import Pair
+from refcl.core.agreement import Call
+from refcl.core.arguments import Floats, Integers, Mask
+from refcl.core.arrays import Array, constant, namespace, ones
+from refcl.core.pair import room
+from refcl.losses.info_nce import SoftmaxContrastiveCache, softmax_contrastive_backward, softmax_contrastive_forward
 
 
 class SideBySideCache(NamedTuple):
@@ -35,8 +32,8 @@ def side_by_side_forward(h: Array, *, patches: int) -> tuple[Array, SideBySideCa
     -------
     side : (N, C) array
         Row n holds the V representations of sample n: N = M / V and C = V D.
-    cache : SideBySideCache
-        What the backward reads.
+    grads : named tuple
+        dh.
 
     Raises
     ------
@@ -51,18 +48,23 @@ def side_by_side_forward(h: Array, *, patches: int) -> tuple[Array, SideBySideCa
     array([[1., 3.],
            [2., 4.]])
     """
-    xp = validate.floats("side_by_side", h=(h, "M D"))
-    if h.shape[0] % patches:
-        raise ValueError(f"side_by_side: the rows of h must be a multiple of patches {patches}; got {h.shape[0]}.")
+    xp = namespace(h)
     n = h.shape[0] // patches
     return xp.concat([h[p * n : (p + 1) * n, :] for p in range(patches)], axis=1), SideBySideCache(patches)
 
 
 def side_by_side_backward(dside: Array, cache: SideBySideCache) -> Array:
     """Return dh: the same numbers, one patch below the other again."""
-    xp = validate.floats("side_by_side", dside=(dside, "N C"))
+    xp = namespace(dside)
     d = dside.shape[1] // cache.patches
     return xp.concat([dside[:, p * d : (p + 1) * d] for p in range(cache.patches)], axis=0)
+
+
+def _ask_patches(call: Call, arguments: dict[str, Any]) -> None:
+    """Ask for rows that are a multiple of the patches."""
+    patches, rows = arguments["patches"], call.sizes["M"]
+    if rows % patches:
+        raise ValueError(f"side_by_side: the rows of h must be a multiple of patches {patches}; got {rows}.")
 
 
 def cross_entropy_forward(
@@ -83,13 +85,8 @@ def cross_entropy_forward(
     -------
     loss : () array, or (N,) array where the reduction is "none"
         In nats, >= 0.
-    cache : SoftmaxContrastiveCache
-        What the backward reads; the pair returns the gradient dlogits (N, K) instead.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an array is of another kind or shape.
+    grads : named tuple
+        dlogits.
 
     Notes
     -----
@@ -106,14 +103,12 @@ def cross_entropy_forward(
     >>> loss, grads.dlogits
     (array(8.75651076e-27), array([[-8.75651076e-27,  8.75651076e-27]]))
     """
-    validate.floats("cross_entropy", logits=(logits, "N K"))
-    validate.companion("cross_entropy", "label", label, kind="integer", shape=(logits.shape[0],), like=logits)
     return softmax_contrastive_forward(logits, 1.0, positive=label, reduction=reduction)
 
 
 def cross_entropy_backward(dvalue: Array, cache: SoftmaxContrastiveCache) -> Array:
     """Return dlogits = p − 1 at the right class and p elsewhere: σ r_k = p_k, and −σ = −Σ_k p_k."""
-    dlogits, _ = softmax_contrastive_backward(dvalue, cache)
+    dlogits, *_ = softmax_contrastive_backward(dvalue, cache)
     return dlogits
 
 
@@ -140,13 +135,8 @@ def squared_error_forward(
     -------
     loss : () array
         The mean over what counts, >= 0; 0 where nothing does.
-    cache : SquaredErrorCache
-        What the backward reads; the pair returns the gradient dprediction (N, P) instead.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an array is of another kind or shape.
+    grads : named tuple
+        dprediction.
 
     Notes
     -----
@@ -162,12 +152,11 @@ def squared_error_forward(
     >>> loss, grads.dprediction
     (array(2.5), array([[1., 2.]]))
     """
-    xp = validate.floats("squared_error", prediction=(prediction, "N P"), target=(target, "N P"))
+    xp = namespace(prediction)
     error = prediction - target
     one, zero = constant(1.0, like=error), constant(0.0, like=error)
     each = ones(error.shape, like=error)
     if asked is not None:
-        validate.companion("squared_error", "asked", asked, kind="boolean", shape=tuple(error.shape), like=error)
         each, error = xp.where(asked, each, zero), xp.where(asked, error, zero)
     number = xp.maximum(xp.asarray(xp.sum(each)), one)
     return xp.asarray(xp.sum(error * error) / number), SquaredErrorCache(error, number)
@@ -178,6 +167,10 @@ def squared_error_backward(dvalue: Array, cache: SquaredErrorCache) -> Array:
     return cache.error * (2 * dvalue / cache.number)
 
 
-side_by_side = Pair(side_by_side_forward, side_by_side_backward)
-cross_entropy = Pair(cross_entropy_forward, cross_entropy_backward)
-squared_error = Pair(squared_error_forward, squared_error_backward)
+side_by_side = room(side_by_side_forward, side_by_side_backward, h="M D", also=_ask_patches)
+cross_entropy = room(
+    cross_entropy_forward, cross_entropy_backward, logits=Floats("N K"), label=Integers("N", below="K")
+)
+squared_error = room(
+    squared_error_forward, squared_error_backward, prediction=Floats("N P"), target=Floats("N P"), asked=Mask("N P")
+)

@@ -9,7 +9,7 @@ from itertools import permutations
 
 import numpy as np
 
-from refcl.backend import Array, integers
+from refcl.core.arrays import Array, integers
 from refcl.experiment.errors import StudyError
 from refcl.experiment.pretext.pictures import Picture, Table, changed, with_channels
 
@@ -119,16 +119,16 @@ def shuffles(picture: Picture) -> Table:
     return with_channels(table.reshape(order.shape[0], -1), channels)
 
 
-def shuffle(x: Array, rng: np.random.Generator, *, table: Table) -> tuple[Array, Array]:
+def shuffle(x: Array, rng: np.random.Generator, *, table: Array) -> tuple[Array, Array]:
     """Lay the tiles of each picture in a random order.
 
     Parameters
     ----------
     x : (N, F) array of float32 or float64
         A picture a row.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator or cupy.random.Generator
         Where the numbers come from; it moves on.
-    table : (orders, F) array of int64, NumPy
+    table : (orders, F) array of int64
         Of `shuffles`.
 
     Returns
@@ -138,5 +138,5 @@ def shuffle(x: Array, rng: np.random.Generator, *, table: Table) -> tuple[Array,
     label : (N,) array of int64
         The number of each one's order, uniform.
     """
-    label = rng.integers(0, table.shape[0], size=x.shape[0])
-    return changed(x, table, label), integers(label, like=x)
+    label = integers(rng.integers(0, table.shape[0], size=x.shape[0]), like=x)
+    return changed(x, table, label), label

@@ -1,7 +1,7 @@
 """Rows of numbers as pictures.
 
 In:  samples (N, F), a picture a row, and a table that says for each of some changes where every pixel comes from.
-Out: the samples changed. Turning, shuffling and cutting are all one gather; the random numbers come from the host.
+Out: the samples changed. Turning, shuffling and cutting are all one gather, where the samples are.
 """
 
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from refcl.backend import Array, integers, namespace
+from refcl.core.arrays import Array, integers, namespace
 from refcl.experiment.data import Data
 from refcl.experiment.errors import StudyError
 
-Table = NDArray[np.int64]  # (changes, F) the column that each entry of a changed row comes from
+Table = NDArray[np.int64]  # (changes, F) the column that each entry of a changed row comes from; or moved to a device
 
 
 class Picture(NamedTuple):
@@ -64,17 +64,17 @@ def with_channels(pixels: NDArray[np.int64], channels: int) -> Table:
     return (pixels[:, :, None] * channels + np.arange(channels)).reshape(pixels.shape[0], -1)
 
 
-def changed(x: Array, table: Table, which: NDArray[np.int64]) -> Array:
+def changed(x: Array, table: Array, which: Array) -> Array:
     """Change each sample in one of several ways.
 
     Parameters
     ----------
     x : (N, F) array of float32 or float64
         A picture a row.
-    table : (changes, F) array of int64, NumPy
-        The column that each entry of a changed row comes from.
-    which : (N,) array of int64, NumPy
-        The change of each sample.
+    table : (changes, F) array of int64
+        The column that each entry of a changed row comes from; on the device of ``x``, or on the host.
+    which : (N,) array of int64
+        The change of each sample, on the device of ``x``.
 
     Returns
     -------
@@ -89,4 +89,5 @@ def changed(x: Array, table: Table, which: NDArray[np.int64]) -> Array:
     array([[1., 2.],
            [4., 3.]])
     """
-    return namespace(x).take_along_axis(x, integers(table[which], like=x), axis=1)
+    xp = namespace(x)
+    return xp.take_along_axis(x, xp.take(integers(table, like=x), which, axis=0), axis=1)

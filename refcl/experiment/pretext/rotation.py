@@ -5,7 +5,7 @@ In:  pictures.  Out: turned pictures, and the number of quarter turns as their l
 
 import numpy as np
 
-from refcl.backend import Array, integers
+from refcl.core.arrays import Array, integers
 from refcl.experiment.errors import StudyError
 from refcl.experiment.pretext.pictures import Picture, Table, changed, with_channels
 
@@ -48,16 +48,16 @@ def quarter_turns(picture: Picture) -> Table:
     return with_channels(np.stack([np.rot90(pixels, k).reshape(-1) for k in range(TURNS)]), channels)
 
 
-def rotate(x: Array, rng: np.random.Generator, *, turns: Table) -> tuple[Array, Array]:
+def rotate(x: Array, rng: np.random.Generator, *, turns: Array) -> tuple[Array, Array]:
     """Turn each picture by a random number of quarters.
 
     Parameters
     ----------
     x : (N, F) array of float32 or float64
         A picture a row.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator or cupy.random.Generator
         Where the numbers come from; it moves on.
-    turns : (4, F) array of int64, NumPy
+    turns : (4, F) array of int64
         Of `quarter_turns`.
 
     Returns
@@ -67,5 +67,5 @@ def rotate(x: Array, rng: np.random.Generator, *, turns: Table) -> tuple[Array, 
     label : (N,) array of int64
         How many quarter turns to the left each has made, uniform on 0, 1, 2, 3.
     """
-    label = rng.integers(0, TURNS, size=x.shape[0])
-    return changed(x, turns, label), integers(label, like=x)
+    label = integers(rng.integers(0, TURNS, size=x.shape[0]), like=x)
+    return changed(x, turns, label), label

@@ -1,6 +1,6 @@
 """The tasks by name: what is asked of a sample, what a right answer is, and how it is charged.
 
-In:  a data set, and how strongly a view changes a sample.
+In:  a data set, how strongly a view changes a sample, and what moves an array to the device that will ask.
 Out: a task: a function that makes questions of pictures, and what a head needs to know to answer them.
 Before the question comes the view that the contrastive losses have, so that no encoder sees other pictures than theirs.
 """
@@ -11,16 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refcl.backend import Array
+from refcl.core.arrays import Array
+from refcl.core.pair import AnyPair
 from refcl.experiment.data import Data
 from refcl.experiment.pretext.colourisation import ink_level, without_colour, without_strength
 from refcl.experiment.pretext.context import DIRECTIONS, Pairs, cut, pairs_of
 from refcl.experiment.pretext.heads import cross_entropy, squared_error
 from refcl.experiment.pretext.jigsaw import shuffle, shuffles
-from refcl.experiment.pretext.pictures import Table, picture_of
+from refcl.experiment.pretext.pictures import picture_of
 from refcl.experiment.pretext.rotation import TURNS, quarter_turns, rotate
+from refcl.experiment.train import Send
 from refcl.experiment.views import Strength, view
-from refcl.pair import Pair
 
 COMPARING = (64,)  # hidden width of a head that has two patches to compare: a linear one could only add them up
 
@@ -36,45 +37,45 @@ class Question(NamedTuple):
 
 class Task(NamedTuple):
     ask: Callable[[Array, np.random.Generator], Question]
-    loss: Pair  # of the head's outputs
+    loss: AnyPair  # of the head's outputs
     outputs: int  # classes, or numbers
     patches: int = 1  # V, rows of the encoder for each sample
     hidden: tuple[int, ...] = ()  # widths of the head's hidden layers
 
 
-def rotation(data: Data, strength: Strength) -> Task:
+def rotation(data: Data, strength: Strength, send: Send = np.asarray) -> Task:
     """Return the task to tell by how many quarters a picture was turned.
 
     References
     ----------
     Gidaris, Singh and Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018.
     """
-    turns = quarter_turns(picture_of(data, "rotation"))
+    turns = send(quarter_turns(picture_of(data, "rotation")))
     return Task(partial(_ask_rotation, look=_view_of(data, strength), turns=turns), cross_entropy, TURNS)
 
 
-def _ask_rotation(x: Array, rng: np.random.Generator, *, look: View, turns: Table) -> Question:
+def _ask_rotation(x: Array, rng: np.random.Generator, *, look: View, turns: Array) -> Question:
     turned, label = rotate(look(x, rng), rng, turns=turns)
     return Question(turned, {"label": label})
 
 
-def jigsaw(data: Data, strength: Strength) -> Task:
+def jigsaw(data: Data, strength: Strength, send: Send = np.asarray) -> Task:
     """Return the task to tell in which order the tiles of a picture were laid.
 
     References
     ----------
     Noroozi and Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", ECCV 2016.
     """
-    table = shuffles(picture_of(data, "jigsaw"))
+    table = send(shuffles(picture_of(data, "jigsaw")))
     return Task(partial(_ask_jigsaw, look=_view_of(data, strength), table=table), cross_entropy, table.shape[0])
 
 
-def _ask_jigsaw(x: Array, rng: np.random.Generator, *, look: View, table: Table) -> Question:
+def _ask_jigsaw(x: Array, rng: np.random.Generator, *, look: View, table: Array) -> Question:
     shuffled, label = shuffle(look(x, rng), rng, table=table)
     return Question(shuffled, {"label": label})
 
 
-def context(data: Data, strength: Strength) -> Task:
+def context(data: Data, strength: Strength, send: Send = np.asarray) -> Task:
     """Return the task to tell on which side of a first patch a second one lay.
 
     References
@@ -82,6 +83,7 @@ def context(data: Data, strength: Strength) -> Task:
     Doersch, Gupta and Efros, "Unsupervised Visual Representation Learning by Context Prediction", ICCV 2015.
     """
     pairs = pairs_of(picture_of(data, "context"))
+    pairs = pairs._replace(**{name: send(table) for name, table in pairs._asdict().items() if name != "multiple"})
     ask = partial(_ask_context, look=_view_of(data, strength), pairs=pairs)
     return Task(ask, cross_entropy, len(DIRECTIONS), patches=2, hidden=COMPARING)
 
@@ -91,7 +93,7 @@ def _ask_context(x: Array, rng: np.random.Generator, *, look: View, pairs: Pairs
     return Question(patches, {"label": label})
 
 
-def colourisation(data: Data, strength: Strength) -> Task:
+def colourisation(data: Data, strength: Strength, send: Send = np.asarray) -> Task:
     """Return the task to tell a picture's colours from its luminance, or a grey one's strength of ink from its outline.
 
     References
@@ -127,7 +129,7 @@ def _view_of(data: Data, strength: Strength) -> View:
     return partial(view, image=data.image, blank=data.blank, strength=strength)
 
 
-TASKS: dict[str, Callable[[Data, Strength], Task]] = {
+TASKS: dict[str, Callable[..., Task]] = {
     "rotation": rotation,
     "jigsaw": jigsaw,
     "context": context,

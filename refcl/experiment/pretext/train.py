@@ -7,18 +7,18 @@ Out: the encoder, which started where it starts under every loss; the head that 
 from collections.abc import Callable
 from typing import TypeAlias
 
-import numpy as np
-
-from refcl.backend import Array
-from refcl.encoder import Statistics, he_init, mlp, updated_running
+from refcl.core.arrays import Array
 from refcl.experiment import optim
 from refcl.experiment.data import Data
+from refcl.experiment.device import generator_beside
 from refcl.experiment.keys import Params
 from refcl.experiment.objectives import Run
 from refcl.experiment.pretext.heads import side_by_side
 from refcl.experiment.pretext.tasks import TASKS, Question, Task
 from refcl.experiment.seeding import generator
-from refcl.experiment.train import Model, Send, Settings, descend, start_model
+from refcl.experiment.train import Chosen, Model, Send, Settings, descend, start_model
+from refcl.walk.encoder import he_init, mlp, updated_running
+from refcl.walk.layers import Statistics
 
 Running: TypeAlias = tuple[Statistics, ...]
 Both: TypeAlias = tuple[Params, Params]  # of the encoder and of the head
@@ -50,13 +50,13 @@ def train_pretext(data: Data, run: Run, settings: Settings, send: Send, tick: Ca
     StudyError
         Where the samples are no pictures, or none that the task can use; before anything is trained.
     """
-    task = TASKS[run.loss](data, settings.views)
+    task = TASKS[run.loss](data, settings.views, send)
     x = send(data.training.x)
     model = start_model(run.seed, x.shape[1], settings, send)
     head = start_head(run.seed, task, settings, send)
-    changes = generator(run.seed, "views")
+    changes = generator_beside(run.seed, "views", like=x)
 
-    def gradients(params: Both, running: Running, sample: Array, index: np.ndarray) -> tuple[Both, Running]:
+    def gradients(params: Both, running: Running, sample: Array, chosen: Chosen) -> tuple[Both, Running]:
         return task_gradients(params, running, task, task.ask(sample, changes))
 
     (params, _), running = descend(x, (model.params, head), model.running, gradients, run.seed, settings, tick)

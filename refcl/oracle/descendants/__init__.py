@@ -1,6 +1,6 @@
 """What stands between similarities and loss in the descendants, so that it can be entered wrongly.
 
-``choices``     which losses have rooms of their own here, and the recipe that each starts from
+``choices``     which rooms a loss has, by its row in `questions`
 ``gap``         one positive: DCL and DCLW, debiased and HCL, MACL
 ``supervised``  any number of positives: SupCon
 ``apart``       no pool: SigLIP, alignment and uniformity
@@ -9,6 +9,6 @@ Sphere, pairing, reduction and the way back to the embeddings are the recipe's.
 """
 
 from refcl.oracle.descendants.apart import SLIPS
-from refcl.oracle.descendants.choices import inner_choices, pool_of
+from refcl.oracle.descendants.choices import pool_of
 
-__all__ = ["SLIPS", "inner_choices", "pool_of"]
+__all__ = ["SLIPS", "pool_of"]

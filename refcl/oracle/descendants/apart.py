@@ -14,7 +14,7 @@ from refcl.metrics import uniformity
 from refcl.oracle.pools import Pooled
 from refcl.oracle.recipe import Recipe
 from refcl.oracle.roles import Roles
-from refcl.penalty import softplus
+from refcl.walk.penalty import softplus
 
 
 def pool_apart(recipe: Recipe, s: Any, t: float, roles: Roles, bias: float) -> Pooled:

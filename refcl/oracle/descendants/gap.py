@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.descendants.sums import Column, LogSum, everywhere
-from refcl.oracle.pools import Pooled
+from refcl.oracle.pools import Pooled, greatest
 from refcl.oracle.recipe import OVER_TEMPERATURE, Recipe
 from refcl.oracle.roles import Roles
-from refcl.penalty import identity, softplus, weighted_softplus
-from refcl.reweighting import debias, unevenness
+from refcl.walk.penalty import identity, softplus, weighted_softplus
+from refcl.walk.pooling.reweighted import debias, weight_shortfall
 
 MOST_LOST = 1e5  # past five digits it is no rounding any more but a finding
 
@@ -83,7 +83,7 @@ def pool_gap(recipe: Recipe, s: Any, t: float, roles: Roles, gap: Gap) -> Pooled
     shortfall, weighting = (
         (np.zeros(len(s)), None)
         if gap.sigma is None
-        else unevenness.forward(logit.s_pos, sigma=gap.sigma, mass=gap.mass)
+        else weight_shortfall.forward(logit.s_pos, sigma=gap.sigma, mass=gap.mass)
     )
     added = np.where(occupied, logit.pos - logit.num + shortfall * logit.num, 0.0)  # (A,)
     loss = gap.factor * (charged + (added[:, None] if outer else added))
@@ -104,7 +104,7 @@ def pool_gap(recipe: Recipe, s: Any, t: float, roles: Roles, gap: Gap) -> Pooled
                 terms += [dextra * recipe.extra.slope(t)]
         ds, of_scalar, dgrowth = logit.to_similarities(dall, dpos, dnum)
         if weighting is not None and not gap.detach:
-            ds[logit.at] += unevenness.backward(by_anchor * logit.num, weighting)
+            ds[logit.at] += weight_shortfall.backward(by_anchor * logit.num, weighting)
         if gap.alpha and not gap.detach:
             ds[logit.at] += dgrowth * gap.alpha / len(s)
         terms += of_scalar
@@ -129,7 +129,7 @@ def _sums(recipe: Recipe, logit: Terms, roles: Roles, gap: Gap, above: Any) -> t
     last = columns if gap.apart is None else [Column(logit.all, roles.negatives & gap.apart)]
     less = None
     if recipe.extra is not None:
-        top = np.max(np.where(roles.candidates, logit.all, -np.inf), axis=1)
+        top = greatest(recipe, logit.all, roles)
         term = np.broadcast_to(recipe.extra.logit(logit.t, top), (len(top),))  # (A,)
         if recipe.extra.subtracted(logit.t):
             less = term

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.reweighting import reweighted_soft_maximum
+from refcl.walk.pooling.reweighted import reweighted_soft_maximum
 
 
 class Column(NamedTuple):

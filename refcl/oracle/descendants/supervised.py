@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.descendants.sums import Column, LogSum, everywhere
-from refcl.oracle.pools import Pooled
+from refcl.oracle.pools import Pooled, greatest
 from refcl.oracle.recipe import Recipe
 from refcl.oracle.roles import Roles
 
 
 def pool_supervised(recipe: Recipe, s: Any, t: float, roles: Roles, settings: dict[str, Any]) -> Pooled:
-    """L = log(Σ_k exp(α s_k) + Σ_p exp(α' s_p) + …) − mean_p α'' s_p, or − log mean_p exp(α'' s_p)."""
+    """L = log(Σ_k exp(α s_k) + Σ_p exp(α' s_p) + …) − mean_p α'' s_p, or − log mean_p (or Σ_p) exp(α'' s_p)."""
     positives, negatives = _who(recipe, s, settings)
     alpha = recipe.scale
     alpha_pos = recipe.scale_positive or alpha
@@ -23,11 +23,10 @@ def pool_supervised(recipe: Recipe, s: Any, t: float, roles: Roles, settings: di
     logits, logits_pos, logits_num = alpha.at(t) * s, alpha_pos.at(t) * s, alpha_num.at(t) * s
     count = np.sum(positives, axis=1)  # (A,) P
     share = positives / np.maximum(count, 1)[:, None]  # (A, T)
-    top = np.max(np.where(positives | negatives, logits, -np.inf), axis=1)
     columns = [Column(logits, negatives), *[Column(logits_pos, positives)] * recipe.in_denominator]
     less = None
     if recipe.extra is not None:
-        term = np.broadcast_to(recipe.extra.logit(t, top), (len(s),))  # (A,)
+        term = np.broadcast_to(recipe.extra.logit(t, greatest(recipe, logits, roles)), (len(s),))  # (A,)
         if recipe.extra.subtracted(t):
             less = term
         else:
@@ -35,9 +34,10 @@ def pool_supervised(recipe: Recipe, s: Any, t: float, roles: Roles, settings: di
     above = np.max(np.where(positives, logits_pos, -np.inf), axis=1, initial=-np.inf)
     above = np.where(count > 0, above, 0.0)
     below = LogSum(above, columns, less=less)
-    inside = recipe.form == "in"
+    inside = recipe.form != "out"
+    averaged = np.log(np.maximum(count, 1)) if recipe.form == "in" else 0.0  # (A,)
     within = LogSum(np.zeros(len(s)), [Column(logits_num, positives)])
-    pulled = within.value - np.log(np.maximum(count, 1)) if inside else np.sum(share * logits_num, axis=1)
+    pulled = within.value - averaged if inside else np.sum(share * logits_num, axis=1)
     counted = (count > 0) & below.occupied
     factor = _factor(recipe, t, count, settings)
     plain = np.where(counted, below.value + above - np.where(counted, pulled, 0.0), 0.0)  # (A,)

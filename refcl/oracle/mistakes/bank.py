@@ -135,7 +135,7 @@ def _interleaved(right: Any, n: int, m: int) -> Any:
 
 def _without_rank_offset(ranks: int) -> Callable[[Any, int, int], Any]:
     def columns(right: Any, n: int, m: int) -> Any:
-        return np.where(right >= n, n + (right - n) % (m // ranks), right % max(n // ranks, 1))
+        return np.where(right >= n, n + (right - n) % max(m // ranks, 1), right % max(n // ranks, 1))
 
     return columns
 

@@ -4,11 +4,14 @@ In:  a folder.
 Out: ``contrastive.json`` with its schema, and the same as ``contrastive.npz``.
 """
 
+import io
 import json
 import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 FILES = ("contrastive.json", "contrastive.schema.json", "contrastive.npz")
 
@@ -28,6 +31,12 @@ def load_vectors() -> dict[str, Any]:
     'softmax_contrastive'
     """
     loaded: dict[str, Any] = json.loads(_read("contrastive.json"))
+    return loaded
+
+
+def load_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the test vectors and of the answers to them."""
+    loaded: dict[str, Any] = json.loads(_read("contrastive.schema.json"))
     return loaded
 
 
@@ -53,9 +62,24 @@ def copy_vectors(out: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in FILES:
-        write_whole(folder / name, _read(name))
+        write_whole(folder / name, to_npz(load_vectors()) if name.endswith(".npz") else _read(name))
         written.append(folder / name)
     return written
+
+
+def to_npz(vectors: dict[str, Any]) -> bytes:
+    """Return the same numbers as arrays, named "tcId/inputs/s", "tcId/value", "tcId/gradients/s" and so on."""
+    arrays: dict[str, Any] = {}
+    for group in vectors["testGroups"]:
+        for test in group["tests"]:
+            key = f"{test['tcId']:03d}"
+            arrays[f"{key}/value"] = np.asarray(test["value"])
+            for part in ("inputs", "gradients"):
+                for name, x in test[part].items():
+                    arrays[f"{key}/{part}/{name}"] = np.asarray(np.nan if x is None else x, dtype=np.float64)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,0 +1,1 @@
+"""What everything stands on: arrays, arguments, and a forward with its backward."""

@@ -1,0 +1,114 @@
+"""Code that calls ``torch.distributed`` itself: one process a rank, gloo on the loopback.
+
+In:  the function that one rank runs, with its local tensors.
+Out: the same as of simulated ranks: values and gradients of every rank. What communicates in backward runs as it is.
+"""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.candidate import CannotJudge
+
+PATIENCE = 60.0  # seconds for one call
+
+
+class Ranks:
+    """The processes, which live as long as the check.
+
+    Parameters
+    ----------
+    per_rank : callable
+        ``f(*local_tensors) -> value``, or with the temperature last. It may call ``torch.distributed``.
+    size : int
+        How many.
+    """
+
+    def __init__(self, per_rank: Callable[..., Any], size: int) -> None:
+        if "fork" not in multiprocessing.get_all_start_methods():
+            raise CannotJudge(
+                'processes of ranks are made by fork, which this system does not have; use framework="torch".'
+            )
+        context = multiprocessing.get_context("fork")
+        port = _free_port()
+        self.size = size
+        self.ends: list[Any] = []
+        self.processes = []
+        for rank in range(size):
+            mine, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(per_rank, rank, size, port, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self.ends.append(mine)
+            self.processes.append(process)
+
+    def __call__(self, shares: list[Any]) -> list[Any]:
+        """Run one batch: a value and gradients for each rank."""
+        for end, share in zip(self.ends, shares, strict=True):
+            end.send(share)
+        answers: list[Any] = [None] * self.size
+        failed = []
+        for rank, end in enumerate(self.ends):
+            try:
+                answers[rank] = (
+                    end.recv()
+                    if end.poll(PATIENCE)
+                    else "did not answer: the ranks do not all reach the same collectives"
+                )
+            except EOFError:
+                answers[rank] = "ended its process"
+            if isinstance(answers[rank], str):
+                failed.append(rank)
+        if failed:
+            first = min(failed, key=lambda rank: "did not answer" in answers[rank])
+            self.close()
+            raise CannotJudge(f"rank {first} {answers[first]}")
+        return answers
+
+    def close(self) -> None:
+        """End every process."""
+        for end in self.ends:
+            with suppress(OSError):
+                end.close()
+        for process in self.processes:
+            process.terminate()
+            process.join(5.0)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _work(per_rank: Callable[..., Any], rank: int, size: int, port: int, end: Any) -> None:
+    """Be one rank: answer each batch that comes through the pipe with a value and gradients, or with a sentence."""
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(size)}
+    dist.init_process_group("gloo", rank=rank, world_size=size)
+    while True:
+        try:
+            share, named = end.recv()
+        except (EOFError, OSError):
+            return
+        leaves = [torch.tensor(x, requires_grad=True) for x in share]
+        try:
+            value = per_rank(*leaves, **{name: torch.as_tensor(x) for name, x in named.items()})
+            grads = torch.autograd.grad(value, leaves, allow_unused=True)
+            end.send(
+                (
+                    float(value.detach()),
+                    [np.zeros(x.shape) if g is None else g.numpy() for x, g in zip(leaves, grads, strict=True)],
+                )
+            )
+        except Exception as error:
+            first = (str(error).splitlines() or [""])[0]
+            end.send(f"raised {type(error).__name__}: {first}")

@@ -1,0 +1,188 @@
+"""One similarity at a time: a candidate as a function of the inner products of all rows.
+
+In:  a lab.
+Out: a `Bench`: embeddings that have given inner products, and the derivative by each of these.
+A loss that does not care for rotations is, with enough dimensions, a function of the Gram matrix of all rows: draw one
+with unit diagonal, take its Cholesky factor times a random rotation as the embeddings, move one entry, factor again.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.companions import LABELS, MEMORY
+from refcl.oracle.measure.lab import Lab, difference
+from refcl.oracle.measure.settings import changed
+from refcl.oracle.question import Question
+
+STEP = 4e-3
+
+
+@dataclass
+class Bench:
+    """Rows or similarities, and what of them can be moved.
+
+    Attributes
+    ----------
+    rows : list of (str, int)
+        Name of the input and number of the row; of similarities, the anchors.
+    entries : list of (int, int)
+        Which similarities there are: rows i < j of embeddings, or anchor and column.
+    """
+
+    lab: Lab
+    right_question: Question
+    rows: list[tuple[str, int]]
+    entries: list[tuple[int, int]]
+    shape: tuple[int, int]
+    turn: Any  # (T, D) an orthonormal basis, or None on similarities
+    companions: dict[str, Any]
+    others: tuple[Any, ...]  # further arrays that stay as they are
+    dtype: Any = np.float64
+
+    @property
+    def gram(self) -> bool:
+        return self.turn is not None
+
+    def inputs(self, s: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arrays that have these similarities."""
+        if not self.gram:
+            return (s.astype(self.dtype), *self.others), self.companions
+        z = np.linalg.cholesky(s) @ self.turn
+        arrays, k, companions = [], 0, dict(self.companions)
+        for name in dict.fromkeys(name for name, _ in self.rows):
+            count = sum(n == name for n, _ in self.rows)
+            if name in MEMORY:
+                companions[name] = z[k : k + count]
+            else:
+                arrays.append(z[k : k + count].astype(self.dtype))
+            k += count
+        return tuple(arrays), companions
+
+    def value(self, s: Any, scalar: float | None = None) -> float:
+        try:
+            inputs, companions = self.inputs(s)
+        except np.linalg.LinAlgError:
+            return float("nan")
+        return self.lab.value(inputs, scalar, companions)
+
+    def right_value(self, s: Any, scalar: float | None = None) -> float:
+        inputs, companions = self.inputs(s)
+        probe = self.lab.probe(inputs, scalar, companions)
+        return float(np.sum(self.right_question.under(probe).value(probe.inputs, probe.scalar)))
+
+    def gradient(self, s: Any, scalar: float | None = None) -> Any:
+        """Return the derivative of the candidate's value by each entry."""
+        if self.lab.trusted:
+            inputs, companions = self.inputs(s)
+            got = self.lab.ask(inputs, scalar, companions)
+            if got is not None and got.grads is not None:
+                return self._entries(s, got.grads)
+
+        def along(entry: tuple[int, int]) -> float:
+            return difference(lambda t: self.value(self._moved(s, entry, t), scalar), STEP)
+
+        return np.array([along(e) for e in self.entries])
+
+    def right_gradient(self, s: Any, scalar: float | None = None) -> Any:
+        inputs, companions = self.inputs(s)
+        probe = self.lab.probe(inputs, scalar, companions)
+        return self._entries(s, self.right_question.answer(probe).grads)
+
+    def _moved(self, s: Any, entry: tuple[int, int], t: float) -> Any:
+        moved = s.copy()
+        moved[entry] += t
+        if self.gram:
+            moved[entry[::-1]] += t
+        return moved
+
+    def moved(self, s: Any, entry: tuple[int, int], t: float) -> Any:
+        return self._moved(s, entry, t)
+
+    def _entries(self, s: Any, grads: tuple[Any, ...]) -> Any:
+        if not self.gram:
+            return np.array([grads[0][e] for e in self.entries], dtype=float)
+        z = np.linalg.cholesky(s) @ self.turn
+        dz = np.concatenate([np.asarray(g, dtype=float) for g in grads])
+        a = dz @ np.linalg.pinv(z)  # (rows with a gradient, T): dz_i = Σ_j a_ij z_j
+        k = len(a)
+        return np.array([(a[i, j] + a[j, i]) / 2 if j < k else a[i, j] for i, j in self.entries])
+
+    def draw(self, seed: int) -> Any:
+        """Return random similarities: a Gram matrix with unit diagonal, or a plain matrix."""
+        rng = np.random.default_rng((17, seed))
+        if not self.gram:
+            n, m = self.shape
+            s = rng.uniform(-0.7, 0.5, (n, m))
+            s[np.arange(min(n, m)), np.arange(min(n, m))] += 0.2
+            return s
+        t = len(self.rows)
+        # Wide enough that no small eigenvalue is left, past which a step would lead out of the Gram matrices.
+        x = rng.standard_normal((t, t + 3 if t < 10 else 2 * t))
+        partner: dict[int, int] = {}
+        for k, (_, i) in enumerate(self.rows):
+            if i in partner:
+                x[k] += 0.6 * x[partner[i]]
+            else:
+                partner[i] = k
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        return x @ x.T
+
+
+def bench(lab: Lab, shape: tuple[int, int] | None, extra: int) -> Bench | None:
+    """Return the bench of a question, or None where its arrays have no inner products to move."""
+    q = lab.question
+    if not q.row.by_inner_products:
+        return None
+    plain = changed(q, detached=()) if q.recipe.detached else q
+    right = plain or q
+    ranks = q.recipe.ranks
+    n = shape[0] if shape else (2 * ranks if ranks > 1 else 4)
+    if not q.recipe.embeddings:
+        m = shape[1] if shape else n + max(extra, 1 if q.row.all_arrays else 2)
+        others = () if len(q.inputs) == 1 else (np.linspace(0.2, 0.5, n),)
+        rows = [("row", i) for i in range(n)]
+        entries = [(i, k) for i in range(n) for k in range(m)]
+        return Bench(lab, right, rows, entries, (n, m), None, {}, others)
+    companions, sizes = _companions(q, n, shape)
+    rows = []
+    for k, name in enumerate(q.inputs):
+        count = sizes.get(name, n + (extra if k == 1 else 0))
+        rows += [(name, i) for i in range(count)]
+    held = {name: x for name, x in companions.items() if name in ("bank", "queue")}
+    first_memory = len(rows)
+    for name, x in held.items():
+        rows += [(name, i) for i in range(len(x))]
+        companions.pop(name)
+    t = len(rows)
+    d = t + 1
+    if shape and not q.in_a_tuple and shape[1] >= t:
+        d = shape[1]
+    turn = np.linalg.qr(np.random.default_rng(11).standard_normal((d, d)))[0][:t]
+    entries = [(i, j) for i in range(t) for j in range(i + 1, t) if i < first_memory]
+    return Bench(lab, right, rows, entries, (t, t), turn, companions, ())
+
+
+def _companions(q: Question, n: int, shape: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    made: dict[str, Any] = {}
+    sizes: dict[str, int] = {}
+    needed = (*q.companions_needed, *(name for name in (*MEMORY, *LABELS) if name in q.settings))
+    rng = np.random.default_rng(4)
+    if q.in_a_tuple:
+        sizes = dict.fromkeys(q.inputs, 3)
+    if "labels" in needed and "labels" not in q.settings:
+        sizes = {q.inputs[0]: shape[0] if shape else 7 if q.recipe.ranks == 1 else 4 * q.recipe.ranks}
+        count = next(iter(sizes.values()))
+        made["labels"] = np.array([0, 1, 0, 2, 1, 0, 2, 1, 2, 0, 1, 2][:count] + [0] * max(0, count - 12))
+    if "queue" in needed:
+        made["queue"] = rng.standard_normal((4, 2))
+    if "bank" in needed:
+        rows = n + 3
+        made["bank"] = rng.standard_normal((rows, 2))
+        made["index"] = (2 * np.arange(n) + 1) % rows
+        if "noise" in needed:
+            other = np.array([[(i + 1 + k) % rows for k in range(3)] for i in made["index"]])
+            made["noise"] = other
+            made["log_normalizer"] = np.asarray(np.log(rows) + 0.5)
+    return made, sizes

@@ -1,0 +1,358 @@
+"""In what does the law that was fitted differ from the right one?
+
+In:  a bench and the fitted weights, temperatures and targets.
+Out: differences.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.form import Fitted
+from refcl.oracle.measure.pairs import Measured, kinds, words
+from refcl.oracle.names.difference import Difference
+
+
+def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: float, tau: float) -> list[Difference]:
+    form, found = f.form, []
+    f = _without_constants(f, tau)
+    whole = _temperature_missing(bench, m, f, want_target, tau)
+    if whole is not None:
+        return [whole]
+    by_kind = {}
+    for kind, which in kinds(bench, m).items():
+        for e in which:
+            by_kind[e] = kind
+    live = np.abs(f.w) > 1e-4 * want_w
+    m_rel = f.m.copy()
+    c_rel = f.c.copy()
+    for a in range(len(form.anchors)):
+        on = (form.a == a) & m.used[form.e]
+        values = f.m[on & ~m.positive[form.e]] if np.any(on & ~m.positive[form.e]) else f.m[on]
+        values = values[np.abs(values) > 1e-6 * np.max(np.abs(f.m[form.a == a]))] if len(values) else values
+        ref = float(np.median(values)) if len(values) else 1.0
+        own = f.m[(form.a == a) & m.positive[form.e]]
+        if len(own) and own[0] and _whole(f.m[form.a == a] / own[0]) and not _whole(f.m[form.a == a] / ref):
+            ref = float(own[0])  # a common factor of a row cannot be told: the one that makes whole numbers
+        m_rel[form.a == a] /= ref
+        c_rel[a] /= ref
+    names = [bench.rows[i] if bench.gram else ("anchor", i) for i in form.anchors]
+    found += _weights(bench, f, names, live, want_w)
+    # multiplicities and temperatures, class by class
+    groups: dict[tuple[Any, str], list[int]] = {}
+    for t, (a, e) in enumerate(form.terms):
+        if live[a] and by_kind.get(e) is not None:
+            groups.setdefault((by_kind[e], names[a][0]), []).append(t)
+    for (kind, side), ts in groups.items():
+        said = words(bench, kind) + (
+            f" in one direction only, the sums of {side}'s rows,"
+            if bench.gram
+            and len({n for n, _ in names}) > 1
+            and len(groups) > 1
+            and _sides_differ(groups, kind, m_rel, f.beta, tau)
+            else ""
+        )
+        counts = np.abs(m_rel[ts]) > 1e-5
+        used = m.used[form.e[ts]]
+        mm, beta = m_rel[ts], f.beta[ts]
+        positive = kind.relation == "positive"
+        if np.any(used) and not np.any(counts[used]):
+            name = "positive-missing-from-denominator" if positive else ""
+            found.append(
+                Difference(
+                    f"{said} are missing from the denominator: their weight in the sum is 0",
+                    "",
+                    "weight 0",
+                    "weight 1",
+                    "Σ over all candidates",
+                    name,
+                )
+            )
+            continue
+        if not np.any(counts):
+            continue
+        b = beta[counts]
+        if np.ptp(b) < 1e-4 * np.max(np.abs(b)) and abs(b[0] * tau - 1) > 1e-4:
+            t_eff = 1 / b[0]
+            where = " (the temperature is missing there)" if abs(t_eff - 1) < 1e-4 else ""
+            found.append(
+                Difference(
+                    f"{said} have another temperature: {t_eff:.5g}, expected {tau:.5g}{where}",
+                    "",
+                    f"τ = {t_eff:.6g}",
+                    f"τ = {tau:.6g}",
+                    "s/τ for every candidate",
+                    "temperature-missing-on-positive" if positive and where else "",
+                )
+            )
+        mv = mm[counts]
+        wrong = (counts & (np.abs(mm - used) > 1e-4)) | (used & ~counts)
+        if not np.any(wrong):
+            continue
+        if np.ptp(mv) < 1e-4 * np.max(np.abs(mv)) and np.all(counts == (used | counts)):
+            v = float(mv[0])
+            name = "positive-counted-twice" if positive and abs(v - 2) < 1e-4 else ""
+            times = {2: "twice", 3: "three times"}.get(round(v), "") if abs(v - round(v)) < 1e-4 else ""
+            margin = (
+                f" (a margin of {-np.log(v) * tau:.4g} on the similarity, {-np.log(v):.4g} on the logit)"
+                if v > 0 and abs(v - round(v)) > 1e-4
+                else ""
+            )
+            found.append(
+                Difference(
+                    f"{said} count {times or f'{v:.5g} times'} in the denominator{margin}: weight {v:.5g} in the sum,"
+                    " expected 1",
+                    "",
+                    f"weight {v:.6g}",
+                    "weight 1",
+                    "each candidate once",
+                    name,
+                )
+            )
+        else:
+            ts_wrong = [ts[k] for k in np.flatnonzero(wrong)][:4]
+            some = "; ".join(_term(bench, f, t, m_rel) for t in ts_wrong)
+            found.append(
+                Difference(
+                    f"{np.sum(wrong)} of {len(ts)} of {said} have another weight in the sum",
+                    some,
+                    some,
+                    "weight 1",
+                    "each candidate once",
+                )
+            )
+    found += _constants(bench, names, c_rel, live, tau)
+    shifted = _mask_of_another_rank(bench, f, m, names, c_rel, m_rel)
+    if shifted is not None:
+        return [shifted]
+    off = f.target - want_target
+    if np.max(np.abs(off)) > 1e-4 * np.max(np.abs(want_target)):
+        worst = np.argsort(-np.abs(off))[:4]
+        some = "; ".join(
+            f"{_entry(bench, e)}: {f.target[e] / (want_w / tau):.4g} (expected {want_target[e] / (want_w / tau):.4g})"
+            for e in worst
+            if abs(off[e]) > 1e-4 * np.max(np.abs(want_target))
+        )
+        found.append(Difference("the targets differ", some, some, "", "a target of 1 on the positive"))
+    return found
+
+
+def _without_constants(f: Fitted, tau: float) -> Fitted:
+    """Return the fit with what does not depend on its similarity, m exp(0 s), added to the constants of the sums."""
+    flat = (np.abs(f.beta) < 1e-6 / tau) & (np.abs(f.m) > 1e-9)
+    c = f.c + np.bincount(f.form.a, np.where(flat, f.m, 0.0), len(f.c))
+    return replace(f, c=c, m=np.where(flat, 0.0, f.m))
+
+
+def _mask_of_another_rank(
+    bench: Bench, f: Fitted, m: Measured, names: list[Any], c_rel: Any, m_rel: Any
+) -> Difference | None:
+    """Say whether each rank leaves out the columns that are itself on rank 0, and keeps itself."""
+    ranks = bench.lab.question.recipe.ranks
+    if ranks < 2 or not bench.gram:
+        return None
+    local = sum(name == bench.rows[0][0] for name, _ in bench.rows) // ranks
+    kept = {names[k] for k in np.flatnonzero(np.abs(c_rel) > 1e-5)}
+    gone = [t for t in range(len(m_rel)) if m.used[f.form.e[t]] and abs(m_rel[t]) < 1e-5]
+    left_out = set()
+    for t in gone:
+        a, e = f.form.terms[t]
+        i, j = bench.entries[e]
+        left_out.add((names[a], bench.rows[j if bench.rows[i] == names[a] else i]))
+    elsewhere = {(name, i) for name, i in names if i >= local}
+    if not kept or kept != elsewhere or left_out != {((name, i), (name, i % local)) for name, i in elsewhere}:
+        return None
+    name = names[0][0]
+    return Difference(
+        f"on rank 1 the mask leaves out column i, expected {local} + i: the self mask is not shifted by the rank, and"
+        " each row of another rank than 0 stands in its own sum",
+        f"{name} {local} without {name} 0, and with itself",
+        "column i",
+        "column rank × local batch + i",
+        "shift the mask by rank × local batch",
+    )
+
+
+def _temperature_missing(bench: Bench, m: Measured, f: Fitted, want_target: Any, tau: float) -> Difference | None:
+    """Say where the temperature is missing: on the positive, or on the negatives, in sum and target as one."""
+    positive = m.positive[f.form.e]
+    live = np.abs(f.m) > 1e-5
+    b_pos, b_neg = f.beta[positive & live], f.beta[~positive & live]
+    ratio = f.target[m.positive] / want_target[m.positive]
+    if (
+        not len(b_neg)
+        or np.ptp(ratio) > 1e-4
+        or np.ptp(b_neg) > 1e-3 / tau
+        or (len(b_pos) and np.ptp(b_pos) > 1e-3 / tau)
+    ):
+        return None
+    target_one, neg_right = abs(ratio[0] - tau) < 1e-4, abs(b_neg[0] * tau - 1) < 1e-4
+    pos_one = not len(b_pos) or abs(b_pos[0] - 1) < 1e-4
+    if target_one and neg_right and pos_one and abs(tau - 1) > 1e-3:
+        return Difference(
+            "the temperature is missing on the positive, in numerator and denominator",
+            "",
+            "s_ip",
+            "s_ip/τ",
+            "s_ip/τ",
+            "temperature-missing-on-positive",
+        )
+    pos_right = not len(b_pos) or abs(b_pos[0] * tau - 1) < 1e-4
+    if abs(ratio[0] - 1) < 1e-4 and abs(b_neg[0] - 1) < 1e-4 and (pos_right or pos_one) and abs(tau - 1) > 1e-3:
+        return Difference(
+            "the temperature is missing on the negatives",
+            "",
+            "s_ik",
+            "s_ik/τ",
+            "s_ik/τ",
+            "temperature-missing-on-negatives",
+        )
+    return None
+
+
+def _whole(x: Any) -> bool:
+    return bool(np.all(np.abs(x - np.round(x)) < 1e-4))
+
+
+def _sides_differ(groups: Any, kind: Any, m_rel: Any, beta: Any, tau: float) -> bool:
+    sides = [ts for (k, _), ts in groups.items() if k == kind]
+    if len(sides) < 2:
+        return True
+    stats = [(round(float(np.median(m_rel[ts])), 4), round(float(np.median(beta[ts]) * tau), 4)) for ts in sides]
+    return len(set(stats)) > 1
+
+
+def _term(bench: Bench, f: Fitted, t: int, m_rel: Any) -> str:
+    _, e = f.form.terms[t]
+    return f"{_entry(bench, e)} {m_rel[t]:.4g}"
+
+
+def _entry(bench: Bench, e: int) -> str:
+    i, j = bench.entries[e]
+    if not bench.gram:
+        return f"({i}, {j})"
+    return f"{bench.rows[i][0]} {bench.rows[i][1]} with {bench.rows[j][0]} {bench.rows[j][1]}"
+
+
+def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float) -> list[Difference]:
+    r = f.w / want_w
+    if np.max(np.abs(r - 1)) < 1e-4:
+        return []
+    shown = ", ".join(f"{x:.4g}" for x in r)
+    if not np.all(live):
+        gone = [names[k] for k in np.flatnonzero(~live)]
+        sides = {n for n, _ in gone}
+        if len(sides) == 1 and all(n not in sides for n, _ in (names[k] for k in np.flatnonzero(live))):
+            side = next(iter(sides))
+            return [
+                Difference(
+                    f"only one view's rows are anchors: the rows of {side} are none",
+                    "",
+                    f"weights {shown}",
+                    "1 for every anchor",
+                    "the mean over the anchors of both",
+                    "one-direction",
+                )
+            ]
+        who = ", ".join(f"{n} {i}" for n, i in gone)
+        return [
+            Difference(
+                f"{'anchors' if len(gone) > 1 else 'anchor'} {who.replace('anchor ', '')} left out of the mean"
+                f" (ignored: no term of its own); the others weigh {float(np.max(r)):.4g} of 1/N",
+                who,
+                f"weights {shown}",
+                "1 for every anchor",
+                "the mean over all N anchors",
+            )
+        ]
+    if np.ptp(r) < 1e-4:
+        return []
+    labels = bench.companions.get("labels")
+    why = ""
+    if labels is not None:
+        p = np.array([np.sum(labels == x) - 1 for x in labels], float)
+        if np.allclose(r / r.mean(), p / p.mean(), atol=1e-3):
+            why = (
+                ": each anchor weighs as many as it has positives, one average over all positive pairs, not anchor by"
+                " anchor"
+            )
+    inputs, _ = bench.inputs(bench.draw(0))
+    held = bench.lab.question.companions(inputs)
+    if "positives" in held:
+        p, columns = held["positives"].sum(1), bench.shape[1]
+        if np.allclose(r, p / columns, atol=1e-3):
+            why = (
+                f": each positive has the target 1/M, averaged over all {columns} candidates (M), not over its P"
+                " positives"
+            )
+    return [
+        Difference(
+            f"anchors have different weights{why}",
+            "",
+            shown,
+            "1 for every anchor",
+            "the mean over the anchors of each anchor's own mean",
+        )
+    ]
+
+
+def _constants(bench: Bench, names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Difference]:
+    there = live & (np.abs(c_rel) > 1e-5)
+    if not np.any(there):
+        return []
+    values = c_rel[there]
+    sides = sorted({names[k][0] for k in np.flatnonzero(there)})
+    whole_sides = all(there[k] for k in np.flatnonzero(live) if names[k][0] in sides)
+    some = ", ".join(f"{n} {i}" for n, i in (names[k] for k in np.flatnonzero(there)[:4]))
+    which = (
+        f"{' and '.join(sides)}'s rows only (one view)" if whole_sides else f"{some}{' …' if sum(there) > 4 else ''}"
+    )
+    part = f" of {which}" if not np.all(there[live]) else ""
+    v = float(np.median(values))
+    own = np.exp(1 / tau)
+    if np.allclose(values, own, rtol=1e-3):
+        return [
+            Difference(
+                f"the self similarity (itself, the diagonal) stays in the sums{part}: a constant exp(1/τ)",
+                "",
+                f"{v:.6g}",
+                "0",
+                "mask the diagonal with -∞",
+                "" if part else "self-in-denominator",
+            )
+        ]
+    if np.allclose(values, 1.0, rtol=1e-3):
+        return [
+            Difference(
+                f"a masked entry counts as exp(0) = 1 in the sums{part}: masked with 0 instead of -∞",
+                "",
+                "1",
+                "0",
+                "mask with -∞",
+                "" if part else "self-masked-with-zero",
+            )
+        ]
+    eps = v / own
+    if 0 < eps < 1e-3 and np.allclose(values, v, rtol=1e-3) and abs(float(f"{eps:.1g}") / eps - 1) < 1e-3:
+        return [
+            Difference(
+                f"an epsilon of {eps:.1g} is added to the sum of the exponentials after the greatest logit, one's own,"
+                f" 1/τ, was taken out{part}",
+                "",
+                f"log(Σ exp(l - max) + {eps:.1g})",
+                "log Σ exp(l - max)",
+                "no epsilon: after the shift the sum is at least exp(0 - 2/τ)",
+                "epsilon-in-log",
+            )
+        ]
+    return [
+        Difference(
+            f"a constant {v:.5g} = exp({np.log(abs(v)):.4g}) is added in the sums{part}",
+            "",
+            f"{v:.6g}",
+            "0",
+            "nothing but the candidates",
+        )
+    ]

@@ -1,0 +1,110 @@
+"""What of the embeddings counts? Rows are made longer, turned and shifted, and the value is watched.
+
+In:  a lab.
+Out: differences: lengths that count, coordinates that count, a mean that is taken out, an input that is not read.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.evidence import Result
+from refcl.oracle.measure.lab import Lab
+from refcl.oracle.names.difference import Difference
+
+TELLS = 1e-7  # a relative change of the value that is no rounding
+
+
+def geometry(lab: Lab, r: Result) -> list[Difference]:
+    """Say what of the embeddings counts that should not, and what does not that should."""
+    q = lab.question
+    if not q.recipe.embeddings or not q.row.by_inner_products:
+        return []
+    inputs, names = r.wide, q.inputs
+    base, right = lab.value(inputs, r.probe.scalar, r.probe.companions), float(np.sum(r.right.value))
+    if not np.isfinite(base):
+        return []
+
+    def moves(moved: tuple[Any, ...]) -> tuple[bool, bool, float]:
+        got = lab.value(moved, r.probe.scalar, r.probe.companions)
+        want = lab.right_value(moved, r.probe.scalar, r.probe.companions)
+        tell = TELLS + 1e3 * r.outcome.eps
+        return abs(got - base) > tell * (abs(base) + 1e-3), abs(want - right) > tell * (abs(right) + 1e-3), got
+
+    def with_input(k: int, x: Any) -> tuple[Any, ...]:
+        return tuple(x if j == k else y for j, y in enumerate(inputs))
+
+    found = []
+    rng = np.random.default_rng(5)
+    for k, name in enumerate(names):
+        x = inputs[k]
+        if x.ndim != 2:
+            continue
+        got, want, now = moves(with_input(k, rng.standard_normal(x.shape) * np.linalg.norm(x) / np.sqrt(x.size)))
+        if want and not got:
+            found.append(
+                Difference(
+                    f"{name} has no effect on the value: it is never read (unused)",
+                    name,
+                    "no effect",
+                    "an effect",
+                    f"use {name}",
+                )
+            )
+            continue
+        longer = x * np.linspace(3.0, 1.5, len(x))[:, None]
+        got, want, now = moves(with_input(k, longer))
+        if got and not want:
+            found.append(
+                Difference(
+                    f"{name} is not normalized: the value depends on the length of its rows",
+                    name,
+                    f"{base:.6g} → {now:.6g} where the rows of {name} are 3 to 1.5 times as long",
+                    "no change",
+                    "z = x/‖x‖, row by row",
+                    "",
+                )
+            )
+        elif want and not got:
+            found.append(
+                Difference(
+                    f"{name} is normalized: the length of its rows has no effect",
+                    name,
+                    "no change",
+                    "a change",
+                    "take the rows as they are",
+                )
+            )
+        shift = np.broadcast_to(0.3 * rng.standard_normal(x.shape[1]), x.shape)
+        got, want, _ = moves(with_input(k, x + shift))
+        if want and not got:
+            found.append(
+                Difference(
+                    f"a constant vector added to all rows of {name} has no effect: the batch mean is "
+                    "subtracted (centred)",
+                    name,
+                    "no change",
+                    "a change",
+                    "no centring",
+                )
+            )
+    d = inputs[0].shape[-1]
+    if (
+        d > 1
+        and all(x.ndim == 2 and x.shape[-1] == d for x in inputs)
+        and lab.question.companions_needed in ((), ("labels",), ("same",))
+    ):
+        turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+        got, want, now = moves(tuple(x @ turn for x in inputs))
+        # An epsilon added to every coordinate shows too, and explains nothing but itself.
+        if got and not want and abs(now - base) > 1e-4 * abs(base):
+            found.append(
+                Difference(
+                    "a common rotation of all embeddings changes the value: something is done "
+                    "coordinate by coordinate (a nonlinearity, another norm, a wrong axis)",
+                    "",
+                    f"{base:.6g} → {now:.6g}",
+                    "no change",
+                )
+            )
+    return found

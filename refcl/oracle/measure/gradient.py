@@ -1,0 +1,322 @@
+"""Is a gradient the gradient of the candidate's own value, and if not, in what does it differ?
+
+In:  gradients as they came and as they should be, argument by argument.
+Out: differences.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.constants import SCALES
+from refcl.oracle.evidence import Result
+from refcl.oracle.measure.lab import Lab, difference, numeric_gradient
+from refcl.oracle.names.difference import Difference
+from refcl.oracle.question import Question
+
+CLOSE = 2e-6  # relative to the largest entry: what differences can tell
+
+
+def consistent(lab: Lab, r: Result) -> bool:
+    """Return whether the gradients of one answer are those of the candidate's own value, along random directions."""
+    if r.outcome.grads is None:
+        return False
+    rng = np.random.default_rng(3)
+    weights = np.ones(np.shape(r.outcome.value)) if r.probe.upstream is None else r.probe.upstream
+    for k, (x, g) in enumerate(zip(r.wide, r.outcome.grads, strict=True)):
+        size = float(np.sqrt(np.mean(x * x))) or 1.0
+        for _ in range(2):
+            d = rng.standard_normal(x.shape)
+
+            def along(t: float, k: int = k, d: Any = d) -> float:
+                moved = tuple(y + t * d if j == k else y for j, y in enumerate(r.wide))
+                got = lab.ask(moved, r.probe.scalar, r.probe.companions)
+                return float("nan") if got is None else float(np.sum(np.ravel(weights) * np.ravel(got.value)))
+
+            measured = difference(along, 1e-3 * size)
+            scale = float(np.linalg.norm(g)) * float(np.linalg.norm(d)) / math.sqrt(g.size) + abs(measured)
+            if not abs(measured - float(np.sum(g * d))) <= 3e-6 * scale + 1e-10:
+                return False
+    return True
+
+
+def wrong_gradients(question: Question, pairs: list[tuple[Result, tuple[Any, ...]]]) -> list[Difference]:
+    """Say in what gradients differ from what they should be.
+
+    Parameters
+    ----------
+    question : Question
+        What was asked.
+    pairs : list of (Result, tuple of arrays)
+        Answers and the gradients that they should have had.
+    """
+    names = question.inputs
+    swapped = _swapped(names, pairs)
+    if swapped is not None:
+        return [swapped]
+    found = []
+    for k, name in enumerate(names):
+        of_one = [(r, r.outcome.grads[k], right[k]) for r, right in pairs if r.outcome.grads is not None]
+        if of_one and not all(_same(got, want, r) for r, got, want in of_one):
+            found.append(_one(question, name, k, of_one))
+    return _together(found)
+
+
+def _same(got: Any, want: Any, r: Result) -> bool:
+    scale = float(np.max(np.abs(want), initial=0.0))
+    return bool(np.max(np.abs(got - want), initial=0.0) <= max(CLOSE, 1e4 * r.outcome.eps) * scale + 1e-12)
+
+
+def _swapped(names: tuple[str, ...], pairs: list[tuple[Result, tuple[Any, ...]]]) -> Difference | None:
+    for k, j in pairwise(range(len(names))):
+        there = [(r, r.outcome.grads, right) for r, right in pairs if r.outcome.grads is not None]
+        if not there or any(g[k].shape != g[j].shape for _, g, _ in there):
+            continue
+        crossed = all(_same(g[k], want[j], r) and _same(g[j], want[k], r) for r, g, want in there)
+        if crossed and not all(_same(g[k], want[k], r) for r, g, want in there):
+            a, b = names[k], names[j]
+            return Difference(
+                f"gradients are swapped: d{a} holds the gradient of {b}, and d{b} that of {a}",
+                f"d{a}, d{b}",
+                f"(d{b}, d{a})",
+                f"(d{a}, d{b})",
+                f"return d{a}, d{b}",
+            )
+        for one, other in ((k, j), (j, k)):
+            if all(
+                _same(g[one], want[other], r) and _same(g[other], want[other], r) for r, g, want in there
+            ) and not all(_same(g[one], want[one], r) for r, g, want in there):
+                return Difference(
+                    f"d{names[other]} is returned twice: d{names[one]} holds the gradient of {names[other]}",
+                    f"d{names[one]}",
+                    f"d{names[other]}",
+                    f"d{names[one]}",
+                    f"return d{names[one]}",
+                )
+    return None
+
+
+def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]) -> Difference:
+    where = f"d{name}"
+    if all(not np.any(got) for _, got, _ in of_one):
+        return Difference(
+            f"{name} gets no gradient: d{name} is zero everywhere, {name} is detached or a constant in backward",
+            where,
+            "0",
+            "the gradient of the value",
+            f"let the gradient reach {name}",
+        )
+    if any(not np.all(np.isfinite(got)) for _, got, _ in of_one):
+        return Difference(f"d{name} is NaN or infinite", where)
+    factor = _factor(question, of_one)
+    if factor:
+        return Difference(
+            f"the gradient d{name} is {factor} times what it should be: the value and the gradient disagree",
+            where,
+            f"{factor} × d{name}",
+            f"d{name}",
+            "",
+            "scaled-by-constant",
+        )
+    turns: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+        ("transposed: its last two axes are swapped", lambda g: np.swapaxes(g, -1, -2)),
+        ("reversed along its rows", lambda g: g[::-1]),
+        ("rolled by one row", lambda g: np.roll(g, 1, axis=0)),
+        ("rolled back by one row", lambda g: np.roll(g, -1, axis=0)),
+    )
+    for said, f in turns:
+        if all(want.ndim > 1 and f(want).shape == got.shape and _same(got, f(want), r) for r, got, want in of_one):
+            return Difference(f"the gradient d{name} is {said}", where, change=f"d{name} in the order of {name}")
+    by_row = _row_factor(question, k, of_one)
+    if by_row:
+        return Difference(
+            f"the gradient d{name}: each row is {by_row}", where, by_row, "1 times", "dx = (I - zzᵀ) dz/‖x‖, row by row"
+        )
+    radial = _radial(question, name, k, of_one)
+    if radial is not None:
+        return radial
+    _, got, want = max(of_one, key=lambda one: float(np.max(np.abs(one[1] - one[2]))))
+    wrong = np.abs(got - want) > 1e-5 * float(np.max(np.abs(want)))
+    rows = np.unique(np.nonzero(wrong)[0])
+    place = tuple(int(i) for i in np.unravel_index(int(np.argmax(np.abs(got - want))), got.shape))
+    some = f" in {np.sum(wrong)} of {wrong.size} entries" + (
+        f", rows {', '.join(map(str, rows))} of {len(got)}" if len(rows) < len(got) else ""
+    )
+    missing = [i for i in range(len(got)) if not np.any(got[i]) and np.any(want[i])]
+    if missing and len(missing) < len(got):
+        also = ", ".join(map(str, missing))
+        return Difference(
+            f"the gradient d{name} is zero in rows {also}, which the value depends on",
+            f"d{name}[{also}]",
+            "0",
+            "not 0",
+            f"let the gradient reach every row of {name}",
+        )
+    return Difference(
+        f"the gradient d{name} is not that of the value{some}",
+        f"d{name}{list(place)}",
+        f"{got[place]:.6g}",
+        f"{want[place]:.6g}",
+    )
+
+
+def named_factor(question: Question, r: Result, free: float) -> list[str]:
+    """Return the names of the constants that a number may be on one batch."""
+    facts = question.facts(r.wide, r.probe.scalar)
+    found = []
+    for named in SCALES:
+        at = named.at(facts)
+        if at is not None and abs(float(at) - free) <= 1e-6 * abs(free):
+            found.append(named.name)
+    return found
+
+
+def _factor(question: Question, of_one: list[tuple[Result, Any, Any]]) -> str:
+    numbers, names = [], None
+    for r, got, want in of_one:
+        square = float(np.sum(want * want))
+        c = float(np.sum(got * want)) / square if square else float("nan")
+        if not math.isfinite(c) or not _same(got, c * want, r):
+            return ""
+        numbers.append(c)
+        here = set(named_factor(question, r, c))
+        names = here if names is None else names & here
+    if names:
+        first = sorted(names, key=lambda n: (len(n), n))[:2]
+        number = f"{numbers[0]:.6g}"
+        return " or ".join(first) if number in first else f"{' or '.join(first)} ({number})"
+    if max(numbers) - min(numbers) < 1e-6 * abs(numbers[0]):
+        return f"{numbers[0]:.6g}"
+    return ""
+
+
+def _row_factor(question: Question, k: int, of_one: list[tuple[Result, Any, Any]]) -> str:
+    laws: dict[str, Callable[[Any], Any]] = {
+        "divided by its row's length ‖x‖ once too often: 1/‖x‖² stands where 1/‖x‖ belongs": lambda x: 1 / x,
+        "not divided by its row's length ‖x‖": lambda x: x,
+        "divided by its row's squared length ‖x‖² too much": lambda x: 1 / x**2,
+        "multiplied by its row's squared length ‖x‖²": lambda x: x**2,
+    }
+    if not question.recipe.embeddings:
+        return ""
+    for said, law in laws.items():
+        if all(
+            got.ndim == 2 and _same(got, want * law(np.linalg.norm(r.wide[k], axis=-1, keepdims=True)), r)
+            for r, got, want in of_one
+        ):
+            return said
+    for r, got, want in of_one:
+        if got.ndim != 2:
+            return ""
+        c = np.sum(got * want, axis=1, keepdims=True) / np.maximum(np.sum(want * want, axis=1, keepdims=True), 1e-300)
+        if not _same(got, c * want, r):
+            return ""
+    return f"times a number of its own: {', '.join(f'{x:.4g}' for x in np.ravel(c)[:6])}"
+
+
+def _radial(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]) -> Difference | None:
+    """Say whether a gradient is wrong only along the rows themselves: the projection of the normalization."""
+    if not question.recipe.embeddings or question.recipe.normalization != "rows":
+        return None
+    shared = True
+    for r, got, want in of_one:
+        if got.ndim != 2:
+            return None
+        x = r.wide[k]
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        z = x / np.maximum(length, 1e-12)
+        off = got - want
+        along = np.sum(off * z, axis=1, keepdims=True)
+        if not _same(want + along * z, got, r):
+            return None
+        c = np.ravel(along * length)
+        shared = (shared and bool(np.max(np.abs(c - c.mean())) <= 1e-6 * max(float(np.max(np.abs(c))), 1e-300))) or (
+            _one_sum(got, want, z, length)
+        )
+    said = (
+        "the projection (I - zzᵀ) of the normalization takes one inner product ⟨z, dz⟩ over the whole batch, without "
+        "an axis, not row by row"
+        if shared
+        else "the projection (I - zzᵀ) of the normalization is wrong or missing"
+    )
+    return Difference(
+        f"the gradient d{name} is wrong along the rows of {name} only: {said}",
+        f"d{name}",
+        change="dx = (dz - z ⟨z, dz⟩)/‖x‖ with ⟨z, dz⟩ of each row",
+        name="" if shared else "normalization-jacobian-missing",
+    )
+
+
+def _one_sum(got: Any, want: Any, z: Any, length: Any) -> bool:
+    """Return whether dz - z c with one number c for all rows explains a gradient: c is Σ over rows of <z_i, dz_i>."""
+    d = np.sum(got * z, axis=1) * length[:, 0]  # <z_i, dz_i> - c
+    total = float(np.sum(d))
+    n = len(d)
+    if n < 2:
+        return False
+    c = total / (1 - n)
+    inner = d + c
+    return bool(abs(float(np.sum(inner)) - c) <= 1e-6 * max(1e-300, float(np.max(np.abs(inner))) * n))
+
+
+def _together(found: list[Difference]) -> list[Difference]:
+    """Say once what holds of every argument."""
+    if len(found) < 2:
+        return found
+    kinds = {(f.what.replace(f.where[1:], "·"), f.name) for f in found}
+    if len(kinds) > 1:
+        return found
+    where = ", ".join(f.where for f in found)
+    first = found[0]
+    return [first._replace(where=where)]
+
+
+def wrong_scalar(question: Question, pairs: list[tuple[Result, float]]) -> Difference | None:
+    """Say in what the gradient of the temperature differs from what it should be."""
+    name = question.scalar
+    there = [(r, r.outcome.dscalar, want) for r, want in pairs if r.outcome.dscalar is not None]
+    if not there:
+        return None
+    if all(got == 0.0 for _, got, _ in there) and any(abs(w) > 1e-9 for _, _, w in there):
+        return Difference(
+            f"the {name} gets no gradient: d{name} is 0",
+            f"d{name}",
+            "0",
+            f"{there[0][2]:.6g}",
+            f"let the gradient reach the {name}",
+            "temperature-gradient-wrong",
+        )
+    names: set[str] | None = None
+    numbers = []
+    for r, got, want in there:
+        if not want or not math.isfinite(got):
+            return Difference(
+                f"the gradient of the {name} is wrong",
+                f"d{name}",
+                f"{there[0][1]:.6g}",
+                f"{there[0][2]:.6g}",
+                "",
+                "temperature-gradient-wrong",
+            )
+        numbers.append(got / want)
+        here = set(named_factor(question, r, got / want))
+        names = here if names is None else names & here
+    factor = sorted(names, key=len)[0] if names else ""
+    said = f": it is {factor} times what it should be" if factor else ""
+    return Difference(
+        f"the gradient of the {name} is wrong{said}",
+        f"d{name}",
+        f"{there[0][1]:.6g}",
+        f"{there[0][2]:.6g}",
+        "",
+        "temperature-gradient-wrong",
+    )
+
+
+def numeric_pairs(lab: Lab, results: list[Result]) -> list[tuple[Result, tuple[Any, ...]]]:
+    """Return the smallest answers with the gradient of the candidate's own value."""
+    small = sorted(results, key=lambda r: sum(x.size for x in r.wide))[:2]
+    return [(r, numeric_gradient(lab, r.wide, r.probe.scalar, r.probe.companions)) for r in small]

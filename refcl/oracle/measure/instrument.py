@@ -1,0 +1,240 @@
+"""All steps, in order: what is measured first is what explains most.
+
+In:  a question, answers that no name explains, and the candidate.
+Out: differences, and what else was seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.candidate import Outcome
+from refcl.oracle.compare import agrees
+from refcl.oracle.evidence import Result
+from refcl.oracle.measure import (
+    geometry,
+    gradient,
+    law,
+    numbers,
+    pairs,
+    penalty,
+    precision,
+    rows,
+    settings,
+    special,
+    sums,
+    targets,
+    temperature,
+)
+from refcl.oracle.measure.bench import Bench, bench
+from refcl.oracle.measure.lab import Lab, lab
+from refcl.oracle.names.difference import Difference
+from refcl.oracle.probes import Probe
+from refcl.oracle.question import Question
+
+
+@dataclass
+class Measurement:
+    """What came of it.
+
+    Attributes
+    ----------
+    differences : list of Difference
+        What explains the answers, the most telling first.
+    settings : list of str
+        Settings of the loss, or other losses, under which the candidate would be right.
+    """
+
+    differences: list[Difference] = field(default_factory=list)
+    settings: list[str] = field(default_factory=list)
+    correct: bool = False  # right after all: what differs is a note
+    notes: list[str] = field(default_factory=list)
+    picture: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(
+    question: Question,
+    results: list[Result],
+    call: Callable[[Probe], Outcome] | None,
+    shape: tuple[int, int] | None = None,
+    extra: int = 0,
+    stage: str = "all",
+) -> Measurement:
+    """Measure a candidate whose answers are not right and have no name."""
+    done = Measurement()
+    tried = settings.usable(results)
+    if not tried:
+        return done
+    value_right = all(agrees(r.right, r.outcome, scalar=False, grads=False) for r in tried)
+    if value_right:
+        _gradients(question, tried, done)
+        beyond = None if done.differences else temperature.no_gradient_beyond(question, results)
+        done.differences += [] if beyond is None else [beyond]
+        return done
+    if stage != "inside":
+        _other_questions(question, tried, done)
+    if call is None or stage == "exact":
+        return done
+    bench_lab = lab(question, call)
+    with_grads = [r for r in tried if r.outcome.grads is not None and r.probe.dtype == "float64"]
+    smooth = with_grads[:1]
+    bench_lab.trusted = bool(smooth) and all(gradient.consistent(bench_lab, r) for r in smooth)
+    if smooth and not bench_lab.trusted:
+        done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
+    if not done.differences or all(d.name == "" for d in done.differences):
+        _inside(bench_lab, tried, done, shape, extra)
+    done.differences = list(dict.fromkeys(done.differences))
+    if not any(d.name for d in done.differences):
+        # What is as near as that is no other formula, whatever a fit makes of it.
+        done.differences = precision.off_by_little(question, tried) or done.differences
+    return done
+
+
+def _gradients(question: Question, tried: list[Result], done: Measurement) -> None:
+    pairs_ = [(r, r.right.grads) for r in tried if r.outcome.grads is not None]
+    for name in question.inputs:
+        alike = settings.changed(question, detached=(*question.asked.get("detached", ()), name))
+        if alike is not None and _all_right(alike, tried):
+            done.settings.append(f'detached=("{name}",)')
+    for other in settings.other_settings(question):
+        if _all_right(other.question, tried):
+            _asked_otherwise(done, other, "the gradient is right for")
+            return
+    done.differences += gradient.wrong_gradients(question, pairs_)
+    scalar = [(r, r.right.dscalar) for r in tried if r.outcome.dscalar is not None and r.right.dscalar is not None]
+    if any(not agrees(r.right, r.outcome, value=False, grads=False) for r, _ in scalar):
+        d = gradient.wrong_scalar(question, scalar)
+        if d is not None:
+            done.differences.append(d)
+
+
+def _asked_otherwise(done: Measurement, other: settings.Other, so: str) -> None:
+    """Say that it is right for another setting, what that does, and what there is to do."""
+    done.settings.append(other.said)
+    said = f"{so} {other.said}: {other.means}"
+    done.differences.append(
+        Difference(said, "", other.said, other.now, f"what {other.now} computes, or ask for {other.said}")
+    )
+
+
+def _all_right(other: Question, tried: list[Result]) -> bool:
+    for r in tried:
+        answer = settings.answer_of(other, r)
+        if answer is None or not agrees(answer, r.outcome):
+            return False
+    return True
+
+
+def _other_questions(question: Question, tried: list[Result], done: Measurement) -> None:
+    """Try every other question under which the values are right."""
+    for other in settings.other_settings(question):
+        if settings.fits_value(other.question, tried):
+            _asked_otherwise(done, other, "it is right for")
+    if done.settings:
+        return
+    found = temperature.temperature_law(question, tried)
+    if found is not None:
+        done.differences.append(
+            Difference(found.said, question.scalar or "", f"τ ← {found.formula}", "τ", "s/τ", found.name)
+        )
+        return
+    scaled = numbers.scale_by_batch(question, tried)
+    if scaled is not None:
+        done.differences.append(scaled)
+        return
+    if not done.settings:
+        for name, formula, c in numbers.other_numbers(question, tried):
+            now = numbers.numbers(question).get(name, float("nan"))
+            done.settings.append(f"{name}={c:.6g}")
+            done.differences.append(
+                Difference(
+                    _number_said(name, formula, c, now),
+                    name,
+                    f"{name} = {formula}",
+                    f"{name} = {now:.6g}" if now == now else name,
+                    f"{name} as it is asked",
+                )
+            )
+    if not done.settings:
+        done.differences += list(rows.transforms(question, tried))
+    if not done.differences:
+        for other in settings.other_losses(question):
+            if settings.fits_value(other.question, tried, other.scalar):
+                done.settings.append(other.said)
+                done.notes.append(f"It is {other.said}, another loss, to rounding.")
+                break
+
+
+def _number_said(name: str, formula: str, c: float, now: float) -> str:
+    asked = f", expected {now:.6g}" if now == now else ""
+    value = "" if formula == f"{c:.6g}" else f" = {c:.6g}"
+    words = {
+        "margin": "the margin",
+        "uniform_weight": "the weight of the uniformity",
+        "align_weight": "the weight of the alignment",
+        "log_normalizer": "the log_normalizer (ln Z)",
+        "weight": "the weight λ of the negatives",
+        "beta": "beta, of the weights,",
+        "tau_plus": "tau_plus",
+        "mass": "the mass of the weights, what the softmax is multiplied by (2N rows stacked, or one view's N),",
+    }
+    more = ""
+    if name == "uniform_weight" and abs(c - 2 * now) < 1e-9:
+        more = ": the uniformities of both views are added (summed, twice), not averaged"
+    if name == "weight":
+        more = ": divided by the number of all negatives, not of those kept" if "all" in formula else ""
+    if name == "log_normalizer":
+        more = ": the logarithm is taken twice, ln Z stands where Z belongs" if "ln" in formula else ""
+    return f"it is right where {words.get(name, name)} is {formula}{value}{asked}{more}"
+
+
+def _law(table: Bench, m: pairs.Measured) -> list[Difference]:
+    explained = law.law(table, m)
+    return [] if explained is None else explained[1]
+
+
+# What is looked for in the derivatives, in this order; the first that finds something has explained them.
+STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
+    pairs.all_turned,
+    targets.targets,
+    sums.residual,
+    penalty.swept,
+    pairs.signs,
+    penalty.by_region,
+    targets.ranks_of_chosen,
+    pairs.who_meets_whom,
+    pairs.weights,
+    _law,
+    sums.shared_sums,
+)
+
+
+def _inside(bench_lab: Lab, tried: list[Result], done: Measurement, shape: Any, extra: int) -> None:
+    known = bool(done.differences)
+    if not known:
+        done.differences += geometry.geometry(bench_lab, tried[0])
+    unread = any("never read" in d.what for d in done.differences)
+    rotates = any("rotation" in d.what for d in done.differences)
+    done.differences += special.special(bench_lab, tried) if not done.differences else []
+    if rotates or unread or done.differences:
+        return
+    table = bench(bench_lab, shape, extra)
+    if table is None:
+        return
+    m = pairs.measured(table, 2e-7 if bench_lab.trusted else 2e-6)
+    if m is None:
+        return
+    for step in STEPS:
+        found = step(table, m)
+        if found:
+            break
+    done.differences += found
+    done.picture = {
+        "measured": np.asarray(m.got[0]),
+        "expected": np.asarray(m.want[0]),
+        "entries": table.entries,
+        "rows": table.rows,
+        "gram": table.gram,
+    }

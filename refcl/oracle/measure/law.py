@@ -1,0 +1,138 @@
+"""The law of each anchor: weights, temperatures and targets, by a fit to the measured derivatives.
+
+    F(s) = const + Σ_a w_a log(Σ_k m_ak exp(β_ak s_ak) + c_a) − Σ_e T_e s_e
+
+In:  a bench.
+Out: the parameters where the form explains the derivatives, and the differences from what they should be.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.fitted import compare
+from refcl.oracle.measure.form import Fitted, Form, fit, form_of
+from refcl.oracle.measure.pairs import Measured
+from refcl.oracle.measure.targets import unit
+from refcl.oracle.names.difference import Difference
+
+DRAWS = 12
+EXPLAINED = 3e-6  # the largest residual, relative to the largest derivative
+
+
+def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | None:
+    """Fit the form, and say in what the parameters differ; None where it does not explain the derivatives."""
+    q = bench.lab.question
+    tau = q.temperature(bench.lab.scalar)
+    if tau is None:
+        return None
+    form = form_of(bench, m)
+    if len(form.terms) > 140 or not form.terms:
+        return None
+    drawn, got = _enough(bench, form, m)
+    if not np.all(np.isfinite(got)):
+        return None
+    u = unit(bench)
+    want_target = np.zeros(form.count)
+    per_anchor = np.zeros((len(form.anchors), form.count), bool)
+    for a, e in form.terms:
+        if m.positive[e]:
+            per_anchor[a, e] = True
+    for a in range(len(form.anchors)):
+        which = np.flatnonzero(per_anchor[a])
+        if len(which):
+            want_target[which] += u.size / len(which)
+    expected_m = m.used[form.e].astype(float)
+    start = {
+        "w": np.full(len(form.anchors), u.size * tau),
+        "m": expected_m,
+        "beta": np.full(len(form.terms), 1 / tau),
+        "c": np.zeros(len(form.anchors)),
+        "target": want_target,
+    }
+    read = _read_otherwise(bench, form, drawn, got, start, tau)
+    if read is not None:
+        return None, [read]
+    ones = np.ones(len(form.terms))
+    changes = ({}, {"m": ones}, {"beta": ones}, *({"c": c} for c in _oneself(bench, form, tau)))
+    best = fit(bench, form, drawn, got, [start | change for change in changes], EXPLAINED)
+    if best is None or best.residual > EXPLAINED * (1 if bench.lab.trusted else 30):
+        return None
+    return best, compare(bench, m, best, want_target, u.size * tau, tau)
+
+
+def _enough(bench: Bench, form: Form, m: Measured) -> tuple[list[Any], Any]:
+    """Return similarities and derivatives for the fit: what was measured already, and more where that is too few."""
+    if bench.lab.trusted:
+        drawn = [bench.draw(100 + k) for k in range(DRAWS)]
+        return drawn, np.array([bench.gradient(s) for s in drawn])
+    # Derivatives by differences are dear: twice as many equations as there are parameters.
+    parameters = 2 * len(form.anchors) + 2 * len(form.terms) + form.count
+    wanted = min(-(-2 * parameters // form.count), DRAWS)
+    more = [bench.draw(100 + k) for k in range(max(wanted - len(m.drawn), 0))]
+    return [*m.drawn, *more], np.array([*m.got, *(bench.gradient(s) for s in more)])
+
+
+def _oneself(bench: Bench, form: Form, tau: float) -> list[Any]:
+    """Return the constants that oneself adds to the sums, exp(1/τ): in all of them, or in those of one input's rows."""
+    if not bench.gram:
+        return []
+    side = np.array([bench.rows[i][0] for i in form.anchors])
+    sides = sorted(set(side))
+    parts = [np.ones(len(side), dtype=bool), *([side == name for name in sides] if len(sides) > 1 else [])]
+    return [np.where(part, np.exp(1 / tau), 0.0) for part in parts]
+
+
+# What may be read in the place of a similarity: what is said, ℓ(s) and ℓ'(s).
+READINGS = (
+    ("the absolute value |s| (its sign has no effect)", np.abs, np.sign),
+    ("the square s² (its sign has no effect)", lambda s: s * s, lambda s: 2 * s),
+    ("max(s, 0): negative similarities are clipped at 0 (ReLU)", lambda s: np.maximum(s, 0), lambda s: (s > 0) * 1.0),
+    (
+        "-√(2 - 2s), the negative Euclidean distance, not squared",
+        lambda s: -np.sqrt(2 - 2 * s),
+        lambda s: 1 / np.sqrt(2 - 2 * s),
+    ),
+    ("-(2 - 2s), the negative squared distance", lambda s: 2 * s, lambda s: np.full_like(s, 2.0)),
+    (
+        "√(2 - 2s), the Euclidean distance, with a positive sign",
+        lambda s: np.sqrt(2 - 2 * s),
+        lambda s: -1 / np.sqrt(2 - 2 * s),
+    ),
+    (
+        "the distance 1 - s, its sign turned: similar pairs are pushed apart",
+        lambda s: -s,
+        lambda s: np.full_like(s, -1.0),
+    ),
+    ("(1 + s)/2", lambda s: s / 2, lambda s: np.full_like(s, 0.5)),
+    ("1 - arccos(s)/π, the angle", lambda s: -np.arccos(s) / np.pi, lambda s: 1 / (np.pi * np.sqrt(1 - s * s))),
+    ("-arccos(s), the angle", lambda s: -np.arccos(s), lambda s: 1 / np.sqrt(1 - s * s)),
+    ("exp(s)", np.exp, np.exp),
+    ("s³", lambda s: s**3, lambda s: 3 * s * s),
+    ("tanh(s)", np.tanh, lambda s: 1 - np.tanh(s) ** 2),
+    ("a sigmoid of s", lambda s: 1 / (1 + np.exp(-s)), lambda s: np.exp(-s) / (1 + np.exp(-s)) ** 2),
+)
+
+
+def _read_otherwise(
+    bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], tau: float
+) -> Difference | None:
+    """Say whether everything is as it should be but for what is read in the place of each similarity."""
+    for said, f, slope in READINGS:
+        off = 0.0
+        for s, g in zip(drawn, got, strict=True):
+            x = np.array([s[e] for e in bench.entries])
+            with np.errstate(all="ignore"):
+                y, d = f(x), slope(x)
+            ex = start["m"] * np.exp(y[form.e] / tau)
+            total = form.one_hot @ ex
+            p = start["w"][form.a] / tau * ex / np.where(total[form.a] == 0, 1.0, total[form.a])
+            off = max(off, float(np.max(np.abs((form.to_entry @ p - start["target"]) * d - g))))
+            if not off < 1e-4 * float(np.max(np.abs(got))):
+                break
+        else:
+            return Difference(
+                f"in the place of each similarity s stands {said}", "", said, "s", "the similarity itself"
+            )
+    return None

@@ -1,0 +1,370 @@
+"""Which similarities does the value depend on, with which sign and how strongly?
+
+In:  a bench.
+Out: differences between the measured derivatives and the right ones: entries that do not count, entries that should
+not, turned signs, weights, and targets where the two losses differ by something linear.
+"""
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refcl.oracle.measure.bench import Bench
+from refcl.oracle.names.difference import Difference
+
+DRAWS = 5
+
+
+class Measured(NamedTuple):
+    """Derivatives by every entry at some random similarities."""
+
+    drawn: list[Any]
+    got: Any  # (K, E)
+    want: Any  # (K, E)
+    scale: float
+    tell: float  # below this a derivative is zero
+    known: Any = None  # (E,) where it is known who is positive: labels
+
+    @property
+    def positive(self) -> Any:
+        """(E,) where the right loss pulls on every draw."""
+        return np.all(self.want < -self.tell, axis=0) if self.known is None else self.known
+
+    @property
+    def used(self) -> Any:
+        return np.any(np.abs(self.want) > self.tell, axis=0)
+
+    @property
+    def counted(self) -> Any:
+        return np.any(np.abs(self.got) > self.tell, axis=0)
+
+
+def measured(bench: Bench, tell: float = 2e-7) -> Measured | None:
+    drawn = [bench.draw(k) for k in range(DRAWS)]
+    try:
+        got = np.array([bench.gradient(s) for s in drawn])
+        want = np.array([bench.right_gradient(s) for s in drawn])
+    except (ValueError, np.linalg.LinAlgError):
+        return None
+    if not (np.all(np.isfinite(got)) and np.all(np.isfinite(want))):
+        return None
+    scale = float(np.max(np.abs(want))) or 1.0
+    return Measured(drawn, got, want, scale, tell * max(scale, float(np.max(np.abs(got)))), _known(bench))
+
+
+def _known(bench: Bench) -> Any:
+    """Return who is a positive, where labels or a mask say it."""
+    inputs, companions = bench.inputs(bench.draw(0))
+    held = bench.lab.question.settings | bench.lab.question.companions(inputs) | companions
+    if "labels" in held:
+        return np.array([held["labels"][i] == held["labels"][j] for i, j in bench.entries])
+    if "positives" in held:
+        return np.array([bool(held["positives"][e]) for e in bench.entries])
+    if bench.lab.question.row.hinge:
+        positive = held.get("positive")
+        return np.array([j == (i if positive is None else positive[i]) for i, j in bench.entries])
+    return None
+
+
+class Kind(NamedTuple):
+    """A class of entries."""
+
+    first: str
+    second: str
+    relation: str  # "positive", "same", "other", "extra"
+
+
+def kinds(bench: Bench, m: Measured) -> dict[Kind, list[int]]:
+    found: dict[Kind, list[int]] = defaultdict(list)
+    counts: dict[str, int] = defaultdict(int)
+    for name, _ in bench.rows:
+        counts[name] += 1
+    for e, (i, j) in enumerate(bench.entries):
+        if not bench.gram:
+            relation = "positive" if m.positive[e] else ("extra" if j >= bench.shape[0] else "other")
+            found[Kind("row", "column", relation)].append(e)
+            continue
+        (a, k), (b, h) = bench.rows[i], bench.rows[j]
+        relation = "positive" if m.positive[e] else "same" if k == h and a != b else "other"
+        if relation == "other" and a != b and h >= counts[a] and b not in ("bank", "queue"):
+            relation = "extra"
+        found[Kind(a, b, relation)].append(e)
+    return found
+
+
+def words(bench: Bench, kind: Kind) -> str:
+    """Say which entries a class holds."""
+    q = bench.lab.question
+    a, b = kind.first, kind.second
+    if kind.relation == "positive":
+        if "index" in bench.companions:
+            return f"the positive, {a} i with its own bank row bank[index[i]],"
+        return "the positives" + (f" ({a} i with {b} i)" if bench.gram and a != b else "")
+    if not bench.gram:
+        return "the extra candidates (columns past the N anchors)" if kind.relation == "extra" else "the negatives"
+    if kind.relation == "extra":
+        return f"the extra {_plural(b)} (rows of {b} past the first N, without a {a} of their own)"
+    if b in ("queue", "bank"):
+        return f"the {b} (negatives: {a} with rows of the {b})"
+    if a == b:
+        one = "view" if q.two_sided or a in ("a", "b") else "input"
+        return f"rows of the same {one} {a} ({a} i with {a} j)" if len(q.inputs) > 1 else f"rows of {a}"
+    if q.row.memory == "queue":
+        return "the other anchors' keys of the same batch (query i with key j)"
+    return (
+        f"rows of different views, {a} i with {b} j (i ≠ j)"
+        if q.recipe.candidates == "all" or q.in_a_tuple or q.recipe.inside == "uniform"
+        else f"{a} i with {b} j (i ≠ j)"
+    )
+
+
+def _plural(name: str) -> str:
+    return "queries" if name == "query" else name + "s"
+
+
+def entry_name(bench: Bench, e: int) -> str:
+    i, j = bench.entries[e]
+    if not bench.gram:
+        return f"({i}, {j})"
+    (a, k), (b, h) = bench.rows[i], bench.rows[j]
+    return f"{a} {k} with {b} {h}"
+
+
+def listed(bench: Bench, which: list[int], most: int = 5) -> str:
+    return "; ".join(entry_name(bench, e) for e in which[:most]) + (" …" if len(which) > most else "")
+
+
+def who_meets_whom(bench: Bench, m: Measured) -> list[Difference]:
+    """Say which entries do not count, and which should not."""
+    found = []
+    if not np.any(m.counted):
+        return [
+            Difference(
+                "the value is a constant: no similarity has an effect on it",
+                "",
+                "derivative 0 by every entry",
+                "not 0",
+            )
+        ]
+    for kind, all_of in kinds(bench, m).items():
+        use = [e for e in all_of if m.used[e]]
+        missing = [e for e in use if not m.counted[e]]
+        added = [e for e in all_of if m.counted[e] and not m.used[e]]
+        said = words(bench, kind)
+        if missing and len(missing) == len(use) and kind.relation != "positive" and _linear(m):
+            found.append(
+                Difference(
+                    f"{said} are left out, and the value is linear in the others: there is no denominator, no"
+                    " log-sum-exp that would push anything apart",
+                    listed(bench, missing),
+                    "-s_ip/τ alone",
+                    "log Σ_k exp(s_ik/τ) - s_ip/τ",
+                    "L_i = log Σ_k exp(s_ik/τ) - s_ip/τ",
+                )
+            )
+        elif missing and len(missing) == len(use):
+            # a class that is small where it counts at all could be hidden
+            found.append(_left_out(bench, kind, said, missing))
+        elif missing:
+            found.append(_partly(bench, said, use, missing))
+        if added:
+            everyone = len(added) == len(all_of)
+            which = "" if everyone else f" ({len(added)} of {len(all_of)})"
+            role = _role(m, added)
+            if set(bench.lab.question.pair.settings) & {"uniform_weight"}:
+                role = "pairs of the uniformity, which is taken over both views together (one set, stacked)"
+            found.append(
+                Difference(
+                    (
+                        f"{said}{which} enter the sum as {role}, and should not count"
+                        if kind.relation != "positive"
+                        else f"{said} enter the sum"
+                    ),
+                    listed(bench, added),
+                    "they count",
+                    "derivative 0",
+                    "leave them out of the sum",
+                )
+            )
+    return found
+
+
+def _linear(m: Measured) -> bool:
+    """Return whether the derivatives are the same on every draw, where the right ones are not."""
+    spread, wanted = np.ptp(m.got, axis=0), np.ptp(m.want, axis=0)
+    return bool(np.max(spread) < 1e-5 * m.scale and np.max(wanted) > 1e-3 * m.scale)
+
+
+def _role(m: Measured, which: list[int]) -> str:
+    signs = np.sign(np.sum(m.got[:, which]))
+    return "negatives (candidates of the denominator)" if signs > 0 else "positives"
+
+
+def _left_out(bench: Bench, kind: Kind, said: str, missing: list[int]) -> Difference:
+    q = bench.lab.question
+    if kind.relation == "positive":
+        what = (
+            f"{said} has no effect: the similarity to the positive is never read"
+            if "index" in bench.companions
+            else (f"{said} have no effect on the value: the positive is not read (constant, or compared with itself)")
+        )
+        return Difference(what, listed(bench, missing), "derivative 0", "derivative < 0", "L_i holds -s_ip/τ")
+    if q.in_a_tuple:
+        pair = (bench.rows[bench.entries[missing[0]][0]][0], bench.rows[bench.entries[missing[0]][1]][0])
+        return Difference(
+            f"the pair of views {pair[0]} and {pair[1]} is left out: these views are never compared",
+            listed(bench, missing),
+            "derivative 0",
+            "derivative not 0",
+            "every pair of views",
+        )
+    other = ""
+    if bench.gram and kind.first != kind.second and q.recipe.candidates == "all":
+        other = ": the negatives are those of the anchor's own view only, the other view's rows are missing"
+    elif bench.gram and kind.first == kind.second and len(q.inputs) > 1:
+        other = ": only the other view's rows are candidates"
+    return Difference(
+        f"{said} are left out: they do not count{other}",
+        listed(bench, missing),
+        "derivative 0",
+        "derivative not 0",
+        "they belong in the sum",
+    )
+
+
+def _partly(bench: Bench, said: str, use: list[int], missing: list[int]) -> Difference:
+    left_out = set(missing)
+    rows = np.array([[bench.rows[i][1] for i in bench.entries[e]] if bench.gram else bench.entries[e] for e in use])
+    gone = np.array([e in left_out for e in use])
+    n = int(np.max(rows)) + 1
+    ranks = bench.lab.question.recipe.ranks
+    for block in range(1, n):
+        if np.array_equal(gone, rows[:, 0] // block != rows[:, 1] // block) and n % block == 0:
+            if ranks > 1 and block == n // ranks:
+                return Difference(
+                    f"{said}: only local rows, those of the same rank, are candidates: nothing is gathered, "
+                    "the other ranks' rows are missing from every denominator",
+                    listed(bench, missing),
+                    "derivative 0",
+                    "derivative not 0",
+                    "gather the rows of every rank",
+                )
+            return Difference(
+                f"{said}: part of the batch is left out: each chunk (block) of {block} rows sees its own rows "
+                "only, candidates of the other chunks are missing",
+                listed(bench, missing),
+                "derivative 0",
+                "derivative not 0",
+                "all rows belong in each denominator",
+            )
+    anchors = sorted({bench.entries[e][0] for e in use} - {bench.entries[e][0] for e in use if e not in left_out})
+    who = ""
+    if anchors:
+        named = ", ".join(f"{bench.rows[i][0]} {bench.rows[i][1]}" if bench.gram else f"anchor {i}" for i in anchors)
+        who = f": anchor {named} is left out altogether (skipped, no term of its own)"
+    return Difference(
+        f"{len(missing)} of {len(use)} of {said} are left out and do not count{who}",
+        listed(bench, missing),
+        "derivative 0",
+        "derivative not 0",
+        "they belong in the sum",
+    )
+
+
+def all_turned(bench: Bench, m: Measured) -> list[Difference]:
+    """Say that every class of entries has the opposite sign."""
+    return signs(bench, m) if _turned_by_class(bench, m) else []
+
+
+def signs(bench: Bench, m: Measured) -> list[Difference]:
+    """Say where the loss pushes what it should pull."""
+    both = (np.abs(m.got) > m.tell) & (np.abs(m.want) > m.tell)
+    turned = both & (np.sign(m.got) != np.sign(m.want))
+    if _turned_by_class(bench, m) or (np.any(both) and np.all(turned[both])):
+        return [
+            Difference(
+                "every sign is turned: what should be pulled together is pushed apart; the labels are "
+                "swapped (inverted), or positive minus negative stands for negative minus positive",
+                "",
+                "∂L/∂s of the opposite sign",
+                "∂L/∂s_p < 0, ∂L/∂s_k > 0",
+                "turn the sign",
+            )
+        ]
+    found = []
+    for kind, all_of in kinds(bench, m).items():
+        here = [e for e in all_of if np.any(both[:, e])]
+        wrong = [e for e in here if np.all(turned[both[:, e], e])]
+        if wrong and len(wrong) == len(here) and kind.relation == "positive" and not np.any(m.got < -m.tell):
+            found.append(
+                Difference(
+                    f"nothing is pulled together: {words(bench, kind)} are pushed apart like any other rows, and what"
+                    " stands for the positive is a constant, such as each row's similarity to itself (labels 0, 1, 2 …"
+                    " where the rows of both views are the candidates)",
+                    listed(bench, wrong),
+                    "∂L/∂s > 0 everywhere",
+                    "∂L/∂s_p < 0",
+                    "the label of a row is the column of its other view",
+                )
+            )
+        elif wrong and len(wrong) == len(here):
+            push = "pushed apart" if kind.relation == "positive" else "pulled together"
+            found.append(
+                Difference(
+                    f"the sign of {words(bench, kind)} is turned: they are {push}",
+                    listed(bench, wrong),
+                    "the opposite sign",
+                    "",
+                    "turn their sign",
+                )
+            )
+    return found
+
+
+def _turned_by_class(bench: Bench, m: Measured) -> bool:
+    """Return whether each class has one sign, and the other one than it should, on whatever draw it counts."""
+    classes = 0
+    for which in kinds(bench, m).values():
+        got, want = m.got[:, which], m.want[:, which]
+        a, b = np.sign(got[np.abs(got) > m.tell]), np.sign(want[np.abs(want) > m.tell])
+        if not len(a) and not len(b):
+            continue
+        if not len(a) or not len(b) or np.ptp(a) or np.ptp(b) or a[0] == b[0]:
+            return False
+        classes += 1
+    return classes > 1
+
+
+def weights(bench: Bench, m: Measured) -> list[Difference]:
+    """Say which class counts more or less than it should, by a constant."""
+    from refcl.oracle.evidence import Result
+    from refcl.oracle.measure.gradient import named_factor
+    from refcl.oracle.probes import Probe
+
+    found, ones = [], 0
+    inputs, companions = bench.inputs(m.drawn[0])
+    r: Any = Result(Probe("", inputs, bench.lab.scalar, companions=companions), None, None)  # type: ignore[arg-type]
+    grouped = kinds(bench, m)
+    for kind, all_of in grouped.items():
+        here = [e for e in all_of if m.used[e]]
+        if not here:
+            continue
+        got, want = m.got[:, here], m.want[:, here]
+        c = float(np.sum(got * want) / np.sum(want * want))
+        if np.max(np.abs(got - c * want)) > 1e-5 * m.scale:
+            continue
+        if abs(c - 1) < 1e-5:
+            ones += 1
+            continue
+        if c == 0 or abs(c) < 1e-9:
+            continue
+        under = bench.lab.question
+        names = named_factor(under, r, c)
+        if "noise" in bench.companions and abs(c * bench.companions["noise"].shape[1] - 1) < 1e-6:
+            names = ["1/K: the noise is averaged (mean), not added"]
+        also = f" ({' or '.join(names[:2])})" if names else ""
+        found.append(
+            Difference(f"{words(bench, kind)} weigh {c:.6g} times what they should{also}", "", f"{c:.6g}", "1")
+        )
+    return found if found and (ones or len(found) < len(grouped)) else []

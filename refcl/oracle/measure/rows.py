@@ -1,0 +1,206 @@
+"""What was done to the rows of an input instead of bringing each to length 1?
+
+In:  a question and answers that are not right.
+Out: what was done, to which inputs, under which every value is right to rounding.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.compare import agrees
+from refcl.oracle.evidence import Result
+from refcl.oracle.measure.settings import changed, roots, value_off
+from refcl.oracle.names.difference import Difference
+from refcl.oracle.question import Question
+
+
+# What may have been done to the rows of an input instead of bringing each to length 1.
+def _length(x: Any) -> Any:
+    return np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def _rows(x: Any) -> Any:
+    return x / np.maximum(_length(x), 1e-12)
+
+
+TRANSFORMS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("is not normalized: the value depends on the length of its rows", "not-normalized", lambda x: x),
+    (
+        "is divided by the L1 norm of each row, not the L2 norm",
+        "",
+        lambda x: x / np.sum(np.abs(x), -1, keepdims=True),
+    ),
+    (
+        "is divided by the largest entry of each row, not the L2 norm",
+        "",
+        lambda x: x / np.max(np.abs(x), -1, keepdims=True),
+    ),
+    ("is divided by the squared norm (length) of each row", "", lambda x: x / _length(x) ** 2),
+    ("is divided by the square root of each row's norm", "", lambda x: x / np.sqrt(_length(x))),
+    ("is divided by one norm for the whole tensor", "normalized-whole-tensor", lambda x: x / np.linalg.norm(x)),
+    (
+        "is normalized along the wrong axis: columns to unit length",
+        "normalized-wrong-axis",
+        lambda x: x / np.linalg.norm(x, axis=0),
+    ),
+    ("has its batch mean subtracted (centred) before it is normalized", "", lambda x: _rows(x - x.mean(0))),
+    ("has its batch mean subtracted (centred) and is not normalized", "", lambda x: x - x.mean(0)),
+    (
+        "is standardized over the batch (mean and standard deviation of each column) before it is normalized",
+        "",
+        lambda x: _rows((x - x.mean(0)) / x.std(0)),
+    ),
+    (
+        "is standardized over the batch: columns to mean 0 and standard deviation 1",
+        "",
+        lambda x: (x - x.mean(0)) / x.std(0),
+    ),
+    (
+        "has each row's own mean subtracted before it is normalized (layer norm)",
+        "",
+        lambda x: _rows(x - x.mean(-1, keepdims=True)),
+    ),
+    (
+        "is standardized row by row (layer norm), not brought to length 1",
+        "",
+        lambda x: (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True),
+    ),
+    ("goes through tanh, coordinate by coordinate, instead of being normalized", "", np.tanh),
+    ("goes through tanh, coordinate by coordinate, before it is normalized", "", lambda x: _rows(np.tanh(x))),
+    (
+        "goes through a sigmoid, coordinate by coordinate, instead of being normalized",
+        "",
+        lambda x: 1 / (1 + np.exp(-x)),
+    ),
+    ("goes through ReLU before it is normalized", "", lambda x: _rows(np.maximum(x, 0))),
+    ("has the absolute values of its coordinates taken before it is normalized", "", lambda x: _rows(np.abs(x))),
+    (
+        "goes through a softmax over its coordinates instead of being normalized",
+        "",
+        lambda x: np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True),
+    ),
+    (
+        "goes through a softmax over its coordinates and is normalized then",
+        "",
+        lambda x: _rows(np.exp(x - x.max(-1, keepdims=True))),
+    ),
+    ("has 1e-6 added to every coordinate", "", lambda x: x + 1e-6),
+    ("is divided by √D times its norm", "", lambda x: _rows(x) / math.sqrt(x.shape[-1])),
+)
+
+EPS_IN_NORM: tuple[tuple[str, Callable[[Any, float], Any]], ...] = (
+    ("eps is added to the norm, ‖x‖ + eps", lambda x, e: x / (_length(x) + e)),
+    ("eps is added under the root, √(‖x‖² + eps)", lambda x, e: x / np.sqrt(_length(x) ** 2 + e)),
+    ("the norm is max(‖x‖, eps)", lambda x, e: x / np.maximum(_length(x), e)),
+)
+
+
+def _raw(question: Question) -> Question | None:
+    return changed(question, normalize=False) if "normalize" in question.pair.settings else None
+
+
+def transforms(question: Question, results: list[Result]) -> Iterator[Difference]:
+    """Yield what was done to which inputs instead of bringing each row to length 1."""
+    raw = _raw(question)
+    if raw is None or question.recipe.normalization != "rows":
+        return
+    names = question.inputs
+    raw_numerator = _raw_numerator(question, results)
+    if raw_numerator is not None:
+        yield raw_numerator
+        return
+    subsets = [tuple(range(len(names))), *([(k,) for k in range(len(names))] if len(names) > 1 else [])]
+    ways: list[tuple[str, str, Callable[[Any], Any]]] = list(TRANSFORMS)
+    for subset in subsets:
+        who = " and ".join(names[k] for k in subset)
+        rows = "each" if len(subset) > 1 else "it"
+        for said, name, f in ways:
+            if _after(raw, results, subset, f):
+                yield Difference(f"{who}: {rows} {said}", who, change="z = x/‖x‖, row by row", name=name)
+                return
+        for said, g in EPS_IN_NORM:
+            eps = _eps_of(raw, results, subset, g)
+            if eps is not None:
+                yield Difference(
+                    f"{who}: {said} with eps = {eps:.3g}, so that rows are not exactly of unit length",
+                    who,
+                    f"eps {eps:.6g}",
+                    f"eps {question.recipe.eps:g}",
+                    "z = x/max(‖x‖, 1e-12)",
+                )
+                return
+
+
+def _raw_numerator(question: Question, results: list[Result]) -> Difference | None:
+    """Say whether the positives alone are inner products of raw rows, in the numerator: that is linear in them."""
+    recipe = question.recipe
+    if recipe.inside not in (None, "decoupled") or recipe.pool == "simple" or len(question.inputs) != 2:
+        return None
+    if (
+        question.positive is not None
+        or recipe.reduction == "none"
+        or question.scalar not in ("temperature", "log_scale")
+    ):
+        return None
+    for r in results:
+        n = len(r.wide[0])
+        a, b = r.wide[0], r.wide[1][:n]
+        moved = np.sum(_rows(a) * _rows(b), axis=1) - np.sum(a * b, axis=1)  # (N,)
+        t = question.temperature(r.probe.scalar) or 1.0
+        count = question.facts(r.wide, r.probe.scalar).anchors // n if recipe.reduction == "sum" else 1 / n
+        off = float(np.sum(moved)) / t * count * question.factor_at(r.wide, r.probe.scalar)
+        size = r.right.value_size + float(np.max(np.abs(a)) * np.max(np.abs(b)) * a.shape[1]) / t
+        answer = r.right._replace(value=r.right.value + off, value_size=size)
+        if not agrees(answer, r.outcome, scalar=False, grads=False):
+            return None
+    return Difference(
+        "the positives alone are inner products of raw rows, not cosines: the rows are brought to length 1 for the"
+        " denominator, but not for the numerator",
+        "s_ip",
+        "⟨h_i, h_p⟩/τ",
+        "⟨h_i, h_p⟩/(‖h_i‖ ‖h_p‖ τ)",
+        "take the positives of the normalized rows too",
+    )
+
+
+def _after(raw: Question, results: list[Result], subset: tuple[int, ...], f: Callable[[Any], Any]) -> bool:
+    for r in results:
+        with np.errstate(all="ignore"):
+            moved = tuple(f(x) if k in subset else _rows(x) for k, x in enumerate(r.wide))
+        answer = _raw_answer(raw, r, moved)
+        if answer is None or not agrees(answer, r.outcome, scalar=False, grads=False):
+            return False
+    return bool(results)
+
+
+def _raw_answer(raw: Question, r: Result, moved: tuple[Any, ...]) -> Any:
+    try:
+        answer = raw.under(r.probe).expected(moved, r.probe.scalar, r.probe.upstream, value_only=True)
+    except (ValueError, TypeError):
+        return None
+    return answer if np.shape(answer.value) == np.shape(r.outcome.value) else None
+
+
+def _second(g: Callable[[Any, float], Any], e: float, x: Any) -> Any:
+    return g(x, e)
+
+
+def _eps_of(raw: Question, results: list[Result], subset: tuple[int, ...], g: Any) -> float | None:
+    r = results[0]
+    if np.ndim(r.outcome.value):
+        return None
+
+    def off(log_e: float) -> float:
+        moved = tuple(g(x, 10.0**log_e) if k in subset else _rows(x) for k, x in enumerate(r.wide))
+        return value_off(raw, r, moved, r.probe.scalar)
+
+    for log_e in roots(off, float("nan"), np.arange(-13.0, 2.1, 1.5)):
+        e = float(f"{10.0**log_e:.2g}")
+        for tried in (e, 10.0**log_e):
+            if _after(raw, results, subset, partial(_second, g, tried)):
+                return tried
+    return None

@@ -1,0 +1,317 @@
+"""What only some losses have: distances, logarithms with an epsilon, importance weights, temperatures by anchor.
+
+In:  calls of the candidate, and its answers.
+Out: differences.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from refcl.oracle.evidence import Result
+from refcl.oracle.measure import settings
+from refcl.oracle.measure.lab import Lab
+from refcl.oracle.names.difference import Difference
+
+
+def special(lab: Lab, tried: list[Result]) -> list[Difference]:
+    """Look at what some losses have beside similarities."""
+    found = []
+    for steps in (_pairs_by_distance, _log_plus, _importance, _temperatures_of_anchors, _parameters):
+        found += steps(lab, tried)
+        if found:
+            return found
+    return found
+
+
+def _pairs_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
+    """Sweep the distance of one pair that is alike, and of one that is not."""
+    q = lab.question
+    if q.companions_needed != ("same",) and "same" not in q.settings:
+        return []
+    rng = np.random.default_rng(2)
+    n = 4
+    a, b = rng.standard_normal((n, 3)), rng.standard_normal((n, 3))
+    same = np.array([True, False, True, False])
+    u = rng.standard_normal(3)
+    u /= np.linalg.norm(u)
+    margin = float(q.settings.get("margin", 1.0))
+    cosine = q.setting("distance") == "cosine"
+    found = []
+    curves = {}
+    for which, alike in ((0, True), (1, False)):
+
+        def at(d: float, which: int = which, right: bool = False) -> float:
+            x = b.copy()
+            x[which] = _at_angle(a[which], u, 1 - d) if cosine else a[which] - d * u
+            f = lab.right_value if right else lab.value
+            return n * f((a, x), None, {"same": same})
+
+        inside, outside = np.linspace(0.15, 0.85, 9) * margin, np.linspace(1.2, 2.2, 7) * margin
+        if cosine:  # up to 2
+            inside, outside = np.minimum(inside, 1.9), np.minimum(outside, np.linspace(1.7, 1.95, 7))
+        curves[alike] = [
+            (
+                np.array([at(d) - at(1.1 * margin) for d in grid]),
+                np.array([at(d, right=True) - at(1.1 * margin, right=True) for d in grid]),
+                grid,
+            )
+            for grid in (inside, outside)
+        ]
+    swapped = all(
+        np.allclose(np.diff(curves[alike][k][0]), np.diff(curves[not alike][k][1]), rtol=1e-6, atol=1e-9)
+        for alike in (True, False)
+        for k in (0, 1)
+    )
+    if swapped:
+        return [
+            Difference(
+                "the two kinds of pairs are swapped: pairs that are the same get the hinge and different pairs the"
+                " square; the labels (same) are inverted",
+                "",
+                "same ↔ different",
+                "",
+                "d² where same, max(m - d, 0)² where not",
+            )
+        ]
+    for alike, parts in curves.items():
+        who = "pairs that are the same (alike)" if alike else "different (dissimilar, negative) pairs"
+        for got, want, grid in parts:
+            if np.allclose(np.diff(got), np.diff(want), rtol=1e-5, atol=1e-7):
+                continue
+            p, p_want = _polynomial(grid, got), _polynomial(grid, want)
+            if p is None:
+                found.append(
+                    Difference(f"{who}: another function of the distance d", f"d from {grid[0]:.3g} to {grid[-1]:.3g}")
+                )
+                break
+            told = _said_of(p, margin) if not alike else ""
+            found.append(
+                Difference(
+                    f"{who}: the loss at distance d is {_written(p)} + const, expected {_written(p_want)} +"
+                    f" const{told}",
+                    f"d from {grid[0]:.3g} to {grid[-1]:.3g}",
+                    _written(p),
+                    _written(p_want),
+                    "d²/2 where same, max(m - d, 0)²/2 where not",
+                )
+            )
+            break
+    return found
+
+
+def _at_angle(x: Any, toward: Any, cosine: float) -> Any:
+    """Return a row that makes an angle of this cosine with another, toward a third."""
+    z = x / np.linalg.norm(x)
+    across = toward - z * np.sum(z * toward)
+    return cosine * z + math.sqrt(1 - cosine**2) * across / np.linalg.norm(across)
+
+
+def _polynomial(x: Any, y: Any) -> Any:
+    coefficients = np.polynomial.polynomial.polyfit(x, y, 4)
+    off = y - np.polynomial.polynomial.polyval(x, coefficients)
+    return np.where(np.abs(coefficients) < 1e-5, 0.0, coefficients) if np.max(np.abs(off)) < 1e-6 else None
+
+
+def _written(p: Any) -> str:
+    if p is None:
+        return "another function"
+    powers = ("", "d", "d²", "d³", "d⁴")
+    terms = [f"{c:+.4g} {powers[k]}" for k, c in enumerate(p) if k and c]
+    return " ".join(terms) or "0"
+
+
+def _said_of(p: Any, margin: float) -> str:
+    if p[1] and not p[2]:
+        return ": the hinge max(m - d, 0) is not squared (linear)"
+    if p[2] < 0 and not p[1] and not p[4]:
+        return ": a hinge of the squared distance, max(m - d², 0), where the square of a hinge, max(m - d, 0)², belongs"
+    if p[4] and p[2] < 0:
+        return ": the square of max(m - d², 0): the hinge takes the squared distance"
+    if p[1] and p[2]:
+        m = -p[1] / (2 * p[2])
+        if abs(m - margin) > 1e-4:
+            return f": the margin is {m:.4g}, expected {margin:.4g}"
+        return f": {2 * p[2]:.4g} times too much" if abs(2 * p[2] - 1) > 1e-4 else ""
+    return ""
+
+
+def _log_plus(lab: Lab, tried: list[Result]) -> list[Difference]:
+    """Try −log(p + eps) of each positive, where there are several."""
+    q = lab.question
+    if q.recipe.inside != "supervised" or q.settings.get("form", "out") != "out" or q.recipe.reduction != "mean":
+        return []
+
+    def value(r: Result, eps: float, clamp: bool) -> float:
+        under = q.under(r.probe)
+        held = under.settings | under.companions(r.wide)
+        t = float(r.probe.scalar or 1.0)
+        if q.recipe.embeddings:
+            z = (
+                r.wide[0] / np.linalg.norm(r.wide[0], axis=1, keepdims=True)
+                if q.recipe.normalization == "rows"
+                else r.wide[0]
+            )
+            s = z @ z.T / t
+            np.fill_diagonal(s, -np.inf)
+            labels = held["labels"]
+            mask = (labels[:, None] == labels[None]) & ~np.eye(len(z), dtype=bool)
+        else:
+            s, mask = r.wide[0] / t, held["positives"]
+        p = np.exp(s - s.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            logs = -np.log(np.maximum(p, eps) if clamp else p + eps)
+        return float(np.mean(np.sum(np.where(mask, logs, 0.0), 1) / np.maximum(mask.sum(1), 1)))
+
+    worst = max(tried, key=lambda r: abs(float(r.right.value - r.outcome.value)))
+
+    def off(clamp: bool, x: float) -> float:
+        return value(worst, 10.0**x, clamp) - float(worst.outcome.value)
+
+    for clamp, said in ((False, "-log(p + {:.3g})"), (True, "-log(max(p, {:.3g}))")):
+        for e in settings.roots(
+            partial(off, clamp),
+            float("nan"),
+            np.arange(-30.0, -0.4, 0.5),
+        ):
+            eps = float(f"{10.0**e:.2g}")
+            if all(
+                abs(value(r, eps, clamp) - float(r.outcome.value))
+                <= 1e3 * r.outcome.eps * (1 + abs(float(r.right.value_size)))
+                for r in tried
+            ):
+                return [
+                    Difference(
+                        f"an epsilon stands inside the logarithm of each positive: {said.format(eps)}",
+                        "",
+                        f"eps = {eps:.3g}",
+                        "0",
+                        "log-softmax, without an epsilon",
+                        "epsilon-in-log",
+                    )
+                ]
+    return []
+
+
+def _importance(lab: Lab, tried: list[Result]) -> list[Difference]:
+    """Try other importance weights of the negatives, where the loss has some."""
+    q = lab.question
+    if q.recipe.inside != "reweighted" or q.recipe.reduction != "mean" or not q.settings.get("beta"):
+        return []
+    beta, plus = float(q.settings["beta"]), float(q.settings["tau_plus"])
+    menu = (
+        ("exp(β s/τ)", "they are not divided by their mean", lambda s, t: np.exp(beta * s / t)),
+        ("exp(β s)", "the temperature is missing in them", lambda s, t: np.exp(beta * s)),
+        ("exp(s/τ)", "beta is not in the exponent", lambda s, t: np.exp(s / t)),
+        ("exp(s/β)", "beta is inverted", lambda s, t: np.exp(s / beta)),
+        ("β s/τ", "they are not exponentiated", lambda s, t: beta * s / t),
+        ("s", "they are not exponentiated", lambda s, t: s),
+        ("1", "beta has no effect", lambda s, t: np.ones_like(s)),
+    )
+
+    def value(r: Result, weight: Any, c: float, over: str) -> float:
+        t = q.temperature(r.probe.scalar) or 1.0
+        if q.recipe.embeddings:
+            z = np.concatenate([x / np.linalg.norm(x, axis=1, keepdims=True) for x in r.wide])
+            s, n = z @ z.T, len(r.wide[0])
+            pos = np.roll(np.arange(2 * n), n)
+            off = ~np.eye(2 * n, dtype=bool)
+        else:
+            s, pos = r.wide[0], np.arange(len(r.wide[0]))
+            off = np.ones_like(s, dtype=bool)
+        rows = np.arange(len(s))
+        off[rows, pos] = False
+        count = off.sum(1)
+        with np.errstate(all="ignore"):
+            w = np.where(off, weight(s, t), 0.0)
+            divided = {"mean": np.sum(w, 1) / count, "sum": np.sum(w, 1), "": 1.0}[over]
+            rest = c * np.sum(w * np.exp(s / t), 1) / divided
+            e = np.exp(s[rows, pos] / t)
+            rest = np.maximum((rest - plus * count * e) / (1 - plus), count * math.exp(-1 / t))
+            return float(np.mean(np.log1p(rest / e)))
+
+    usable = [r for r in tried if len(r.wide[0]) > 2 and (q.temperature(r.probe.scalar) or 1.0) > 0.03] or tried
+    for formula, why, weight in menu:
+        for by in ("mean", "sum", ""):
+            for c, factor in ((1.0, ""), (beta, f"{beta:g} × "), (1 / beta, f"{1 / beta:.4g} × ")):
+                if all(
+                    abs(value(r, weight, c, by) - float(r.outcome.value))
+                    <= 1e-9 * (1 + abs(float(r.outcome.value))) + 64 * r.outcome.eps * r.right.value_size
+                    for r in usable
+                ):
+                    over = f" over their {by}" if by else ""
+                    return [
+                        Difference(
+                            f"the importance weights of the negatives are {factor}{formula}{over}, expected exp(β"
+                            f" s/τ) over their mean: {why}",
+                            "weights",
+                            f"{factor}{formula}{over}",
+                            "exp(β s/τ) over their mean",
+                            "w_k = exp(β s_k/τ)/mean",
+                        )
+                    ]
+    return []
+
+
+def _temperatures_of_anchors(lab: Lab, tried: list[Result]) -> list[Difference]:
+    """Where each anchor has a temperature, see whether only their mean (least, first …) counts."""
+    q = lab.question
+    if q.row.batches != "temperatures":
+        return []
+    for said, f in (("mean", np.mean), ("smallest", np.min), ("largest", np.max), ("first", lambda t: t[0])):
+        if all(_one_temperature(q, r, float(f(r.wide[1]))) for r in tried):
+            return [
+                Difference(
+                    f"one common temperature for all anchors, the {said} of those given, not one for each anchor (per"
+                    " anchor)",
+                    "temperature",
+                    f"{said} of τ",
+                    "τ_i for anchor i",
+                    "s_ik/τ_i",
+                )
+            ]
+    return []
+
+
+def _one_temperature(q: Any, r: Result, t: float) -> bool:
+    inputs = (r.wide[0], np.full_like(r.wide[1], t))
+    answer = q.expected(inputs, None, r.probe.upstream)
+    return bool(np.all(np.abs(answer.value - r.outcome.value) <= 64 * r.outcome.eps * answer.value_size))
+
+
+def _parameters(lab: Lab, tried: list[Result]) -> list[Difference]:
+    """Where an input is a stack of matrices, one a step, see whether each of them counts."""
+    q = lab.question
+    if q.row.batches != "futures":
+        return []
+    r = max((r for r in tried if len(r.wide[1]) > 1), key=lambda r: len(r.wide[1]), default=None)
+    if r is None:
+        return []
+    base = lab.value(r.wide, r.probe.scalar)
+    found = []
+    for k, name in ((1, "future"), (2, "weight")):
+        unread = []
+        for step in range(len(r.wide[k])):
+            moved = r.wide[k].copy()
+            moved[step] = moved[step][::-1] * 1.3 + 0.1
+            if abs(
+                lab.value(tuple(moved if j == k else x for j, x in enumerate(r.wide)), r.probe.scalar) - base
+            ) < 1e-9 * abs(base):
+                unread.append(step)
+        if unread:
+            rest = [s for s in range(len(r.wide[k])) if s not in unread]
+            which = "the first" if rest == [0] else f"step {', '.join(map(str, rest))}"
+            found.append(
+                Difference(
+                    f"{name} of step {', '.join(map(str, unread))} has no effect: only {which} {name} is used, for"
+                    " every step",
+                    name,
+                    "no effect",
+                    "an effect",
+                    f"{name}[t] for step t",
+                )
+            )
+    return found

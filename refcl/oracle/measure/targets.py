@@ -1,0 +1,321 @@
+"""Who is taken for the positive, and with which weight?
+
+In:  a bench, and the derivatives by its entries.
+Out: differences of what stands outside the sum: smoothed, moved, several, chosen by rank.
+"""
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.pairs import Measured
+from refcl.oracle.names.difference import Difference
+
+
+class Unit(NamedTuple):
+    """What one target weighs."""
+
+    size: float
+    anchors: int
+
+
+def unit(bench: Bench) -> Unit:
+    q = bench.lab.question
+    inputs, companions = bench.inputs(bench.draw(0))
+    facts = q.under(bench.lab.probe(inputs, None, companions)).facts(inputs, bench.lab.scalar)
+    tau = facts.temperature or 1.0
+    anchors = facts.anchors
+    if q.recipe.reduction == "mean":
+        return Unit(1 / (tau * anchors), anchors)
+    return Unit(1 / tau, anchors)
+
+
+def targets(bench: Bench, m: Measured) -> list[Difference]:
+    """Say which targets differ, where candidate and right loss differ by something linear in the similarities."""
+    off = m.got - m.want  # (K, E)
+    mean = off.mean(axis=0)
+    if np.max(np.abs(off - mean)) > 1e-5 * m.scale or np.max(np.abs(mean)) < 1e-5 * m.scale:
+        return []
+    if bench.lab.question.recipe.pool == "simple":
+        return []
+    u = unit(bench)
+    per = -mean / u.size  # more target than there should be
+    q = bench.lab.question
+    pos = m.positive
+    tau = q.temperature(bench.lab.scalar) or 1.0
+    doubled = 2 if bench.gram and (q.two_sided or len(q.inputs) == 1) and not set(bench.companions) & {"index"} else 1
+    per = per / doubled
+    own = per[pos]
+    elsewhere = per[~pos]
+    if not np.any(np.abs(elsewhere) > 1e-5) and np.ptp(own) < 1e-5 and len(own):
+        c = float(own[0])
+        if abs(c + 1) < 1e-5:
+            return [
+                Difference(
+                    "the positive is not subtracted: the numerator s_ip/τ is missing (left out), only the "
+                    "log-sum-exp stays",
+                    "",
+                    "target 0 on the positive",
+                    "target 1",
+                    "L_i = logsumexp_k(s_ik/τ) - s_ip/τ",
+                )
+            ]
+        if abs(c + 1 - tau) < 1e-5:
+            return [
+                Difference(
+                    "the temperature is missing on the positive, in the numerator",
+                    "",
+                    "s_ip",
+                    "s_ip/τ",
+                    "",
+                    "temperature-missing-on-positive",
+                )
+            ]
+        sure = _sum_of_targets(bench, m, per)
+        return [
+            Difference(
+                f"the target on the positive is {1 + c:.4g}, expected 1: its targets do not sum to 1{sure}",
+                "",
+                f"{1 + c:.6g}",
+                "1",
+            )
+        ]
+    smooth = _smoothing(per, pos, m.used, bench)
+    if smooth is not None:
+        return [smooth]
+    return _moved_targets(bench, m, per)
+
+
+def _sum_of_targets(bench: Bench, m: Measured, per: Any) -> str:
+    return ""
+
+
+def _smoothing(per: Any, pos: Any, used: Any, bench: Bench) -> Difference | None:
+    others = per[~pos & (np.abs(per) > 1e-7)]
+    own = per[pos]
+    if not len(others) or np.ptp(others) > 1e-4 * np.max(np.abs(others)) or np.ptp(own) > 1e-4 or np.any(own >= 0):
+        return None
+    if np.any(others <= 0) or len(others) < np.sum(~pos & used) or -float(own[0]) > 0.95:
+        return None
+    each, lost = float(others[0]), float(-own[0])
+    eps = lost + each
+    return Difference(
+        f"label smoothing: the targets are {1 - lost:.4g} on the positive and {each:.4g} on every other candidate: "
+        f"label_smoothing = {eps:.4g}, {1 - eps:.4g} on the positive and {eps:.4g}/M on all M",
+        "",
+        f"{1 - lost:.4g}, {each:.4g} …",
+        "1, 0, 0 …",
+        "label_smoothing = 0",
+    )
+
+
+def _moved_targets(bench: Bench, m: Measured, per: Any) -> list[Difference]:
+    rows: dict[int, dict[int, float]] = defaultdict(dict)  # anchor -> column -> how much more
+    for e, (i, j) in enumerate(bench.entries):
+        if abs(per[e]) > 1e-5:
+            rows[i][j] = per[e]
+            if bench.gram and bench.lab.question.recipe.candidates == "all":
+                rows[j][i] = per[e]
+    right = defaultdict(list)
+    for e, (i, j) in enumerate(bench.entries):
+        if m.positive[e]:
+            right[i].append(j)
+            if bench.gram and bench.lab.question.recipe.candidates == "all":
+                right[j].append(i)
+    several = any(len(p) > 1 for p in right.values())
+    said, moved = [], {}
+    for i in sorted(rows):
+        lost = [j for j, c in rows[i].items() if c < 0]
+        won = [j for j, c in rows[i].items() if c > 0]
+        if len(lost) == 1 and len(won) == 1 and abs(rows[i][lost[0]] + rows[i][won[0]]) < 1e-5:
+            moved[i] = (lost[0], won[0])
+        said.append(
+            f"{_row(bench, i)}: " + ", ".join(f"{_column(bench, j)} {c:+.4g}" for j, c in sorted(rows[i].items()))
+        )
+    if several:
+        counted = {i: len(right[i]) for i in rows}
+        if all(
+            set(rows[i]) <= set(right[i]) and all(abs(c + 1 / p - 1 / (p + 1)) < 1e-4 for c in rows[i].values())
+            for i, p in counted.items()
+        ):
+            return [
+                Difference(
+                    "the anchor itself is counted among its positives (the diagonal stays in the mask): each of its P"
+                    " positives has the target 1/(P+1)",
+                    "; ".join(said[:2]),
+                    "1/(P+1)",
+                    "1/P",
+                    "take the diagonal out of the mask of the positives",
+                )
+            ]
+        local = _labels_of_the_rank(bench, m, per)
+        if local is not None:
+            return [local]
+        dropped = [i for i in rows if any(c < 0 for c in rows[i].values())]
+        first = all(
+            min(right[i], default=-1) not in [j for j, c in rows[i].items() if c < 0] for i in dropped
+        ) and not any(c > 0 and j not in right[i] for i in rows for j, c in rows[i].items())
+        outside = any(c > 0 and j not in right[i] for i in rows for j, c in rows[i].items())
+        what = "the targets of the positives differ"
+        if first and dropped:
+            what = "only the first positive of each anchor counts, the others get no target: argmax of the mask"
+        elif outside and all(len(rows[i]) >= len(right[i]) for i in rows):
+            everyone = all(len({j for j, c in rows[i].items() if c > 0}) + 0 >= 1 for i in rows)
+            what = "rows of other classes are counted as positives too" + (
+                ": every other row is a positive, the labels are not used (ignored)"
+                if everyone and _all(bench, m, rows, right)
+                else ""
+            )
+        return [
+            Difference(
+                what,
+                "; ".join(said[:2]),
+                "; ".join(said[:2]),
+                "1/P on each of the P positives",
+                "the mean over the P positives",
+            )
+        ]
+    if moved and len(moved) == len(rows):
+        some = ", ".join(
+            f"{_row(bench, i)}'s positive is {_column(bench, b)}, expected {_column(bench, a)}"
+            for i, (a, b) in list(moved.items())[:3]
+        )
+        inter = bench.gram and all(b == (i ^ 1) for i, (_, b) in moved.items())
+        name = (
+            "positives-interleaved" if inter and bench.lab.question.recipe.candidates == "all" else "positives-permuted"
+        )
+        gathered = _gathered_by_rank(bench, moved)
+        return [
+            Difference(
+                f"the positives are other columns: {some}{gathered}",
+                "",
+                some,
+                "",
+                "the column of the own positive",
+                name,
+            )
+        ]
+    return [
+        Difference(
+            f"the targets differ: {'; '.join(said[:2])}",
+            "",
+            "; ".join(said[:3]),
+            "1 on the positive, 0 elsewhere",
+            "a target of 1 on the positive",
+        )
+    ]
+
+
+def _labels_of_the_rank(bench: Bench, m: Measured, per: Any) -> Difference | None:
+    """Say whether each rank reads its own labels for the rows of all: they are not gathered."""
+    ranks, labels = bench.lab.question.recipe.ranks, bench.companions.get("labels")
+    if ranks < 2 or labels is None:
+        return None
+
+    def share(same: Any) -> Any:
+        same = same & ~np.eye(len(labels), dtype=bool)
+        return same / np.maximum(same.sum(1, keepdims=True), 1)
+
+    own = np.concatenate(
+        [np.tile(part, (len(part), ranks)) for part in np.split(labels, ranks)]
+    )  # (N, N) as it is read
+    off = share(labels[:, None] == own) - share(labels[:, None] == labels[None, :])
+    if not all(abs((off[i, j] + off[j, i]) / 2 - c) < 1e-4 for (i, j), c in zip(bench.entries, per, strict=True)):
+        return None
+    return Difference(
+        "the labels are not gathered: every rank reads its own rows' labels for the rows of all ranks",
+        "",
+        "labels of the rank, repeated",
+        "the labels of all ranks",
+        "gather the labels with the rows",
+    )
+
+
+def _gathered_by_rank(bench: Bench, moved: dict[int, tuple[int, int]]) -> str:
+    """Say whether rows were gathered rank by rank and are read as all of one view, then all of the other."""
+    ranks, views = bench.lab.question.recipe.ranks, list(dict.fromkeys(name for name, _ in bench.rows))
+    n = len(bench.rows) // len(views)
+    if ranks < 2 or n % ranks:
+        return ""
+    place = np.arange(len(bench.rows)).reshape(len(views), ranks, -1).swapaxes(0, 1).ravel()  # as they were gathered
+    met = dict(zip(place.tolist(), np.roll(place, n).tolist(), strict=True))
+    if len(views) != 2 or any(met[i] != b for i, (_, b) in moved.items()):
+        return ""
+    return (
+        "; so they lie where every rank's views are gathered together, [a_0; b_0; a_1; b_1; …], and read as [a; b]:"
+        " gather each view for itself"
+    )
+
+
+def _all(bench: Bench, m: Measured, rows: Any, right: Any) -> bool:
+    t = len(bench.rows)
+    return all(len({j for j, c in rows[i].items() if c > 0} | set(right[i])) >= t - 1 for i in rows)
+
+
+def _row(bench: Bench, i: int) -> str:
+    return f"anchor {i}" if not bench.gram else f"anchor {bench.rows[i][0]} {bench.rows[i][1]}"
+
+
+def _column(bench: Bench, j: int) -> str:
+    return f"column {j}" if not bench.gram else f"{bench.rows[j][0]} {bench.rows[j][1]}"
+
+
+def ranks_of_chosen(bench: Bench, m: Measured) -> list[Difference]:
+    """Say which of the negatives count where only some do: the hardest, the easiest, those below the positive."""
+    got, want = _chosen(bench, m, m.got), _chosen(bench, m, m.want)
+    if got is None or want is None or got == want:
+        return []
+    some = max(max(want), max(got))
+    if len(want) >= _candidates(bench):
+        return []
+    total = _candidates(bench)
+
+    def say(x: set[int]) -> str:
+        return ", ".join(map(str, sorted(k + 1 for k in x)))
+
+    which = ""
+    if max(got) == total - 1 and 0 not in got:
+        which = ": these are the easiest (the least similar), not the hardest"
+    elif got < want:
+        which = ": fewer than there should be"
+    del some
+    return [
+        Difference(
+            f"of an anchor's negatives, sorted from the most similar on, numbers {say(got)} of {total} count{which}",
+            "",
+            say(got),
+            say(want),
+            "keep the hardest negatives",
+        )
+    ]
+
+
+def _candidates(bench: Bench) -> int:
+    return bench.shape[1] - 1 if not bench.gram else sum(name == bench.rows[-1][0] for name, _ in bench.rows) - 1
+
+
+def _chosen(bench: Bench, m: Measured, grads: Any) -> set[int] | None:
+    found: set[int] = set()
+    q = bench.lab.question
+    if bench.gram and (len(q.inputs) != 2 or q.recipe.anchors != "first"):
+        return None
+    for k, s in enumerate(m.drawn):
+        by_anchor: dict[int, list[int]] = defaultdict(list)
+        for e, (i, j) in enumerate(bench.entries):
+            if (
+                (not bench.gram or bench.rows[i][0] != bench.rows[j][0])
+                and not m.positive[e]
+                and not _diagonal(bench, e)
+            ):
+                by_anchor[i].append(e)
+        for which in by_anchor.values():
+            order = sorted(which, key=lambda e: -s[bench.entries[e]])
+            found |= {place for place, e in enumerate(order) if abs(grads[k, e]) > m.tell}
+    return found or None
+
+
+def _diagonal(bench: Bench, e: int) -> bool:
+    i, j = bench.entries[e]
+    return (i == j) if not bench.gram else bench.rows[i][1] == bench.rows[j][1]

@@ -1,0 +1,160 @@
+"""Which temperature is it that the answers were computed at, as a law of the one that was passed?
+
+In:  a question and answers that are not right.
+Out: the law under which every value is right to rounding; from where on its gradient is missing.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from refcl.oracle.compare import agrees
+from refcl.oracle.evidence import Result
+from refcl.oracle.measure.settings import fits_value, nice, roots, value_off
+from refcl.oracle.names.difference import Difference
+from refcl.oracle.question import Question
+
+# Laws of the temperature. What is passed is t, whatever it is called.
+LAWS: tuple[tuple[str, str, Callable[[float], float], str], ...] = (
+    ("1", "the temperature has no effect: it is missing, as if it were 1", lambda t: 1.0, "temperature-missing"),
+    ("1/τ", "the temperature is inverted", lambda t: 1 / t, "temperature-inverted"),
+    ("τ²", "the temperature is applied twice: it is τ squared", lambda t: t * t, ""),
+    (
+        "τ/2",
+        "the temperature is halved: logits are doubled, as from squared distances, ‖q - k‖² = 2 - 2s",
+        lambda t: t / 2,
+        "",
+    ),
+    ("2τ", "the temperature is doubled", lambda t: 2 * t, ""),
+    ("√τ", "the temperature is √τ", lambda t: math.sqrt(t), ""),
+    ("τ³", "the temperature is τ³: applied three times", lambda t: t**3, ""),
+    (
+        "exp(τ)",
+        "the temperature is exponentiated: exp(τ), as if a log temperature were passed",
+        lambda t: math.exp(t),
+        "",
+    ),
+    ("exp(-τ)", "the scale is exp(τ): the temperature is exp(-τ), taken for a log-scale", lambda t: math.exp(-t), ""),
+    ("1/ln(1/τ)", "the log-scale is not exponentiated", lambda t: 1 / math.log(1 / t), "log-scale-not-exponentiated"),
+    ("-1/ln(1/τ)", "the log-scale is not exponentiated, and its sign is turned", lambda t: -1 / math.log(1 / t), ""),
+    ("ln(1 + exp(τ))", "the temperature is softplus(τ)", lambda t: math.log1p(math.exp(t)), ""),
+    ("sigmoid(τ)", "the temperature is sigmoid(τ)", lambda t: 1 / (1 + math.exp(-t)), ""),
+    ("1 + τ", "the temperature is 1 + τ", lambda t: 1 + t, ""),
+)
+
+
+def _to_tau(question: Question, scalar: float) -> float:
+    return math.exp(-scalar) if question.scalar == "log_scale" else scalar
+
+
+def _from_tau(question: Question, t: float) -> float:
+    return -math.log(t) if question.scalar == "log_scale" else t
+
+
+class Law(NamedTuple):
+    said: str
+    formula: str
+    at: Callable[[float], float]  # scalar -> scalar
+    name: str = ""
+
+
+def temperature_law(question: Question, results: list[Result]) -> Law | None:
+    """Return how the temperature that is measured depends on the one that is passed, where it is a temperature."""
+    if not question.recipe.scaled:
+        return None
+    wrapped = [Law(said, formula, _law(question, partial(_alone, f), 0.0), name) for formula, said, f, name in LAWS]
+    for law in wrapped:
+        if fits_value(question, results[:1], law.at) and fits_value(question, results, law.at):
+            return law
+    wrong = [r for r in results if not agrees(r.right, r.outcome, scalar=False, grads=False)]
+    if any(np.ndim(r.outcome.value) for r in results) or not wrong:
+        return None
+    r = wrong[0]
+    here = _to_tau(question, float(r.probe.scalar or 0.0))
+
+    def off(log_t: float) -> float:
+        return value_off(question, r, r.probe.inputs, _from_tau(question, math.exp(log_t)))
+
+    found = [math.exp(x) for x in roots(off, math.log(here), np.linspace(math.log(3e-4), math.log(3e3), 41))]
+    passed = {round(_to_tau(question, float(x.probe.scalar or 0.0)), 12) for x in results}
+    return _constant_or_linear(question, results, here, found, len(passed), len(wrong) < len(results))
+
+
+def _alone(f: Callable[[float], float], t: float, _: float) -> float:
+    return f(t)
+
+
+def _law(question: Question, f: Callable[[float, float], float], c: float) -> Callable[[float], float]:
+    """Return the scalar that a law f(τ, c) makes of the one that is passed."""
+    return lambda s: _from_tau(question, f(_to_tau(question, s), c))
+
+
+def _constant_or_linear(
+    question: Question, results: list[Result], here: float, found: list[float], passed: int, right_somewhere: bool
+) -> Law | None:
+    """Return the law through what one answer asks for, where all answers obey it."""
+    for t in found:
+        t = nice(t)
+        law = Law(
+            f"the temperature that is passed is ignored: {t:.6g} is hard-coded",
+            f"{t:.6g}",
+            _law(question, lambda _, c: c, t),
+        )
+        if passed > 1 and fits_value(question, results, law.at):
+            return law
+        ratio = nice(t / here)
+        law = Law(
+            f"the temperature is {ratio:.6g} times what is passed",
+            f"{ratio:.6g} τ",
+            _law(question, lambda h, c: c * h, ratio),
+        )
+        if fits_value(question, results, law.at):
+            if passed == 1:
+                law = law._replace(
+                    said=f"it is the loss at another temperature: {t:.6g} instead of {here:.6g}", formula=f"{t:.6g}"
+                )
+            return law
+    if found and right_somewhere:
+        bound = nice(min(found, key=lambda x: abs(math.log(x / here))))
+        clamps = (
+            (f"the temperature is clamped: at least {bound:.6g}, a scale of at most {1 / bound:.6g}", max),
+            (f"the temperature is clamped: at most {bound:.6g}", min),
+        )
+        for said, pick in clamps:
+            law = Law(
+                said,
+                f"{pick.__name__}(τ, {bound:.6g})",
+                _law(question, pick, bound),
+            )
+            if fits_value(question, results, law.at):
+                return law
+    return None
+
+
+def no_gradient_beyond(question: Question, results: list[Result]) -> Difference | None:
+    """Say from where on the scalar gets no gradient, as where it is clamped; only cold batches may show it."""
+    name = question.scalar
+    asked = [r for r in results if r.outcome.dscalar is not None and r.right.dscalar is not None and r.probe.scalar]
+    right = [float(r.probe.scalar or 0.0) for r in asked if agrees(r.right, r.outcome, value=False, grads=False)]
+    wrong = [r for r in asked if not agrees(r.right, r.outcome, value=False, grads=False)]
+    if not right or not wrong or any(r.outcome.dscalar != 0.0 or not r.right.dscalar for r in wrong):
+        return None
+    there = [float(r.probe.scalar or 0.0) for r in wrong]
+    if min(there) >= max(right) - 1e-6:
+        bound, side, most = min(there), "from {} on", "most"
+    elif max(there) <= min(right) + 1e-6:
+        bound, side, most = max(there), "up to {}", "least"
+    else:
+        return None
+    scale = f", a scale of at {most} {math.exp(bound):.6g}" if name == "log_scale" else ""
+    return Difference(
+        f"the {name} gets no gradient {side.format(f'{bound:.4g}')}: it is clamped there{scale}",
+        f"d{name}",
+        "0",
+        f"{wrong[0].right.dscalar:.6g}",
+        "leave the clamp out"
+        + (", or ask for it: clamp=(lowest, highest)" if "clamp" in question.pair.settings else ""),
+    )

@@ -1,0 +1,48 @@
+"""One thing in which a candidate differs, in words and as data."""
+
+from typing import NamedTuple
+
+
+class Difference(NamedTuple):
+    """What was measured, what should have been, and the line of mathematics to change.
+
+    Attributes
+    ----------
+    what : str
+        One sentence.
+    where : str
+        Which entries, inputs or batches.
+    measured, expected : str
+        Numbers or formulas.
+    change : str
+        What to write instead.
+    name : str
+        Its id in the catalogue, where it has one.
+    """
+
+    what: str
+    where: str = ""
+    measured: str = ""
+    expected: str = ""
+    change: str = ""
+    name: str = ""
+
+    def lines(self) -> list[str]:
+        """Return it as a few lines of text."""
+        place = f" [{self.where}]" if self.where else ""
+        found = [f"{self.what}{place}."]
+        if self.measured or self.expected:
+            found.append(
+                "  "
+                + "; ".join(
+                    x
+                    for x in (
+                        f"measured {self.measured}" if self.measured else "",
+                        f"expected {self.expected}" if self.expected else "",
+                    )
+                    if x
+                )
+            )
+        if self.change:
+            found.append(f"  change it to: {self.change}")
+        return found
