@@ -661,7 +661,7 @@ MUTATIONS = rows(
     ("_cut", "(x + unit) - unit", "x"),
     ("uniform_law_uniformity", "t * t))) - 2 * t", "t * t))) - t"),
     ("uniform_law_uniformity", "gammaln(order + 1) - order", "gammaln(order + 1) + order"),
-    ("tolerance", "labels[:, None] == labels[None, :]", "labels[:, None] != labels[None, :]"),
+    ("_in_class", "labels[rows, None] == labels[None, :]", "labels[rows, None] != labels[None, :]"),
     ("tolerance", "n * n if self_pairs else n * (n - 1)", "n * (n - 1) if self_pairs else n * n"),
     ("tolerance", "total / xp.maximum(count, 1.0)", "total"),
     ("_separation", "ascending[:, s.shape[1] - nearest :]", "ascending[:, :nearest]"),
