@@ -150,7 +150,10 @@ def softmax_truth(s_i: Row, p: int, others: list[int], temperature: mpf) -> Trut
 
 
 def decoupled_truth(s_i: Row, p: int, others: list[int], temperature: mpf) -> Truth:
-    """Return the soft maximum itself as a loss: ds is r/τ and −1/τ, and log Σ exp(d/τ) a sum of two signs."""
+    """Return the soft maximum itself as a loss: ds is r/τ and −1/τ, and log Σ exp(d/τ) a sum of two signs.
+
+    Its logarithm is that of a sum of at least 1, whose rounding does not shrink with it: it counts as 1 or more.
+    """
     r, top = softmax(s_i, others, temperature), max(s_i[k] for k in others)
     ds = [mpf(0)] * len(s_i)
     for k, share in r.items():
@@ -158,7 +161,7 @@ def decoupled_truth(s_i: Row, p: int, others: list[int], temperature: mpf) -> Tr
     ds[p] = -1 / temperature
     terms = [ds[k] * (s_i[p] - s_i[k]) / temperature for k in others]
     rest = -mp.log(max(r.values()))
-    gap, magnitude = (top - s_i[p]) / temperature + rest, abs(top - s_i[p]) / temperature + rest
+    gap, magnitude = (top - s_i[p]) / temperature + rest, abs(top - s_i[p]) / temperature + max(rest, 1)
     return Truth(gap, magnitude, ds, mp.fsum(terms), mp.fsum(terms, absolute=True), _range(s_i, p, others))
 
 
