@@ -1,6 +1,7 @@
 """One contender in a process of its own.
 
-In:  what to measure, as JSON on the command line; on standard input one line to begin, then for how long to run.
+In:  what to measure, as JSON on the command line; on standard input one line to begin, then for how long to run, and
+how long to rest before each call.
 Out: a line of JSON each on standard output: that its libraries are loaded (several may load at once, but one at a time
 begins); the value, the gradients' norms, the peak memory, the versions; then the seconds that the calls took.
 """
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 Begin = Callable[[], tuple[Callable[[], Any], dict[str, Any]]]
@@ -40,14 +41,14 @@ def main() -> None:
         call, first = begin()
         say(first)
         for line in sys.stdin:
-            say({"seconds": list(turn(call, float(line)))})
+            say({"seconds": list(turn(call, *map(float, line.split())))})
     except ModuleNotFoundError as missing:
         say({"left_out": f"{missing.name} is not installed"})
     except (Exception, MemoryError) as reason:
         say({"left_out": f"{type(reason).__name__}: {str(reason).strip().partition(chr(10))[0][:200]}"})
 
 
-def turn(call: Callable[[], Any], least: float) -> Iterator[float]:
+def turn(call: Callable[[], Any], least: float, pause: float) -> Iterator[float]:
     """Yield the seconds of each call, one call or as many as fit; the first only wakes caches and threads."""
     begun = perf_counter()
     call()
@@ -57,6 +58,7 @@ def turn(call: Callable[[], Any], least: float) -> Iterator[float]:
         return
     spent = 0.0
     while spent == 0.0 or spent < least:
+        sleep(pause)  # threads that wait for work by spinning fall asleep
         begun = perf_counter()
         call()
         spent += (seconds := perf_counter() - begun)

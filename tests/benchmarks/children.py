@@ -93,9 +93,9 @@ class Child:
         self._reply()
         return self._ask("begin")
 
-    def seconds(self, least: float) -> list[float]:
-        """Let the contender run for at least so long, and return the seconds of each of its calls."""
-        seconds: list[float] = self._ask(str(least))["seconds"]
+    def seconds(self, least: float, pause: float) -> list[float]:
+        """Let the contender run for at least so long, with a pause before each call, and return their seconds."""
+        seconds: list[float] = self._ask(f"{least} {pause}")["seconds"]
         return seconds
 
     def _ask(self, line: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def prepare_refcl(loss: str, a: np.ndarray, b: np.ndarray) -> Call:
     function = getattr(refcl, loss)
 
     def call() -> tuple[Any, ...]:
-        value, (da, db, _) = function(a, b, TEMPERATURE)
+        value, (da, db, *_) = function(a, b, TEMPERATURE)
         return value, da, db
 
     return call

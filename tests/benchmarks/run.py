@@ -31,6 +31,7 @@ def main() -> int:
         dimension=options.dimension,
         rounds=options.rounds,
         least=options.seconds,
+        pause=options.pause,
         without=tuple(options.without),
     )
     about = machine.describe(options.threads)
@@ -93,6 +94,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sizes", type=rows, nargs="+", default=list(SIZES), metavar="N", help="rows, even")
     parser.add_argument("--rounds", type=positive, default=7, help="of which the median is taken (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.3, help="least time of a contender a round (%(default)s)")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each call: 0 is calls in a loop")
     parser.add_argument("--threads", type=positive, default=2, help="of every contender (%(default)s)")
     parser.add_argument("--dimension", type=positive, default=128, help="D (%(default)s)")
     parser.add_argument("--memory-size", type=rows, default=65536, metavar="N", help="(%(default)s)")

@@ -33,6 +33,7 @@ class Effort(NamedTuple):
     dimension: int
     rounds: int
     least: float  # seconds that a contender runs in each round, if one call does not take longer
+    pause: float  # seconds before each call
     without: tuple[str, ...]
 
 
@@ -119,7 +120,7 @@ def in_turn(tasks: dict[str, Record], unfit: dict[str, str], effort: Effort, rou
             for name, child in list(ready.items()):
                 sleep(REST)
                 try:
-                    taken[name].append(median(child.seconds(effort.least)))
+                    taken[name].append(median(child.seconds(effort.least, effort.pause)))
                 except Left as reason:
                     records[name] = {"left_out": str(reason)}
                     del ready[name]
