@@ -20,7 +20,7 @@ from functools import cached_property, update_wrapper
 from typing import Any, Generic, NoReturn, ParamSpec, TypeAlias, TypeVar, get_args
 
 from refcl.core.agreement import Call, floats
-from refcl.core.arguments import ARGUMENTS, diagonal
+from refcl.core.arguments import ARGUMENTS, Check, diagonal
 from refcl.core.arrays import ones
 
 P = ParamSpec("P")
@@ -30,6 +30,8 @@ Result = TypeVar("Result")
 
 # Fewer similarities than this are no work for any strips, which are not even imported for them.
 ENTRIES_FOR_STRIPS = 1 << 12
+
+_NOTHING = object()  # no argument is this
 
 
 class Door:
@@ -55,7 +57,8 @@ class Door:
         self._also = asks.get("also")
         asked = {name: _asked(name, asks.get(name)) for name in (*self.arguments, *self.settings)}
         self._floats = [(name, one) for name, one in asked.items() if hasattr(one, "each")]
-        self._others = [(name, one) for name, one in asked.items() if one and not hasattr(one, "each")]
+        others = {name: one for name, one in asked.items() if one and not hasattr(one, "each")}
+        self._others = [(name, check, self._left_out(name, check)) for name, check in others.items()]
 
     def __call__(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
         """Return what is known of a call, and all its arguments by name, made ready."""
@@ -67,15 +70,25 @@ class Door:
             if value is not None or self.defaults.get(name, "") is not None:
                 arrays += asked.each(self.name, name, value)
         call = floats(self.name, arrays) if arrays else Call(self.name, None, None, {})
-        for name, check in self._others:
+        for name, check, left_out in self._others:
             value = ready[name]
-            if value is not None or self.defaults.get(name, "") is not None:
+            if value is not left_out:
                 ready[name] = check(call, name, value)
             elif name == "positive" and ready.get("targets") is None:
                 diagonal(call)
         if self._also is not None:
             self._also(call, ready)
         return call, ready
+
+    def _left_out(self, name: str, check: Check) -> Any:
+        """Return the default that needs no asking: None, or a setting that its check returns as it is."""
+        default = self.defaults.get(name, _NOTHING)
+        if default is None or default is _NOTHING:
+            return default
+        try:
+            return default if check(Call(self.name, None, None, {}), name, default) is default else _NOTHING
+        except (TypeError, ValueError, AttributeError, KeyError):  # it looks at the other arguments
+            return _NOTHING
 
     def bind(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> dict[str, Any]:
         """Return all arguments by name, or raise what Python raises for a call that does not fit."""
