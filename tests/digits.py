@@ -280,8 +280,18 @@ def met(rng: np.random.Generator, m: int) -> Any:
 
 
 KINDS = (random, dominated, reversed_, tied, antipodal, collapsed, met)
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-every_temperature = pytest.mark.parametrize("temperature", [1e-3, 0.01, 0.07, 0.3, 2.0, 100.0, 1e6])
+TEMPERATURES = (1e-3, 0.01, 0.07, 0.3, 2.0, 100.0, 1e6)
+# Each kind at two of the temperatures, each temperature with two of the kinds; at all of them where slow tests are.
+every_corner = pytest.mark.parametrize(
+    ("kind", "temperature"),
+    [
+        pytest.param(
+            kind, tau, marks=[] if (j - i) % 7 in (0, 3) else [pytest.mark.slow], id=f"{kind.__name__}-{tau:g}"
+        )
+        for i, kind in enumerate(KINDS)
+        for j, tau in enumerate(TEMPERATURES)
+    ],
+)
 
 
 def row(kind: Any, m: int = 13) -> Any:

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from scipy import stats
 
-from refcl.experiment.plots import PLOTS, draw_figures
+from refcl.experiment.plots import PLOTS, draw_figures, look
 from refcl.experiment.plots.curves import (
     draw_accuracy,
     draw_relative_penalty,
@@ -119,10 +119,12 @@ def see(shown):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Draw Table 1 with one seed, once for this file."""
+    """Draw Table 1 with one seed, once for this file, in few pixels."""
     folder = tmp_path_factory.mktemp("study")
     shown = show(make_study(folder, TABLE), folder)
-    return shown, folder, draw_figures(shown), write_report(shown)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(look, "DPI", 50)
+        return shown, folder, draw_figures(shown), write_report(shown)
 
 
 # --- figures ---

@@ -11,8 +11,7 @@ from digits import (
     check_all_exact,
     decoupled_truth,
     derivatives,
-    every_kind,
-    every_temperature,
+    every_corner,
     everyone,
     exact,
     lse,
@@ -175,8 +174,7 @@ CARDS = [
 ]
 
 
-@every_temperature
-@every_kind
+@every_corner
 def test_decoupled_is_exact(kind: Any, temperature: float) -> None:
     """Of three candidates too: a negative that ties the positive, and one so far below that the loss is all but 0."""
     for m in (13, 3):
@@ -188,8 +186,7 @@ def test_decoupled_is_exact(kind: Any, temperature: float) -> None:
 
 
 @pytest.mark.parametrize("detach", [False, True])
-@every_temperature
-@every_kind
+@every_corner
 def test_weighted_decoupled_is_exact(kind: Any, temperature: float, detach: bool) -> None:
     """Three anchors, whose positives stand in column 0; the gradient of the sum of their losses."""
     rng, n, m, sigma = np.random.default_rng(3), 3, 6, mpf(0.4)

@@ -9,8 +9,7 @@ from digits import (
     check_all_exact,
     cosines,
     derivatives,
-    every_kind,
-    every_temperature,
+    every_corner,
     everyone,
     exact,
     lse,
@@ -132,8 +131,7 @@ CARDS = [
 ]
 
 
-@every_temperature
-@every_kind
+@every_corner
 def test_per_anchor_is_exact(kind: Any, temperature: float) -> None:
     s = row(kind)
     got = refcl.per_anchor_contrastive(s, np.array([temperature]))

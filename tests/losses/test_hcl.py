@@ -11,8 +11,7 @@ from differences import check_gradient
 from digits import (
     check_all_exact,
     derivatives,
-    every_kind,
-    every_temperature,
+    every_corner,
     everyone,
     exact,
     lse,
@@ -105,8 +104,7 @@ CARDS = [
 
 
 @pytest.mark.parametrize(("tau_plus", "beta"), [(0.0, 0.0), (0.1, 0.0), (0.0, 1.0), (0.1, 0.7)])
-@every_temperature
-@every_kind
+@every_corner
 def test_it_is_exact(kind: Any, temperature: float, tau_plus: float, beta: float) -> None:
     s = row(kind)
     got = refcl.reweighted_contrastive(s, temperature, tau_plus=tau_plus, beta=beta)

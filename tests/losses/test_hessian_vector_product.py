@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from backends import check_near
 from cards import Card, S, Sizes, on_similarities, roles, scalar, without_negatives
-from digits import check_exact, every_kind, every_temperature, exact, lse, row, softmax, span
+from digits import check_exact, every_corner, exact, lse, row, softmax, span
 from loops import Matrix
 from loops import roles as roles_of
 from mpmath import mp, mpf
@@ -59,8 +59,7 @@ CARDS = [
 
 
 @pytest.mark.parametrize("penalty", ["softplus", "identity"])
-@every_temperature
-@every_kind
+@every_corner
 def test_second_order_is_exact(kind: Any, temperature: float, penalty: str) -> None:
     """Also where the positive dominates: P⁺(v⁺ − ⟨P, v⟩) of a P⁺ that rounds to 1 would be a difference of nothing."""
     s, v = row(kind), np.random.default_rng(5).standard_normal((1, 13))

@@ -11,8 +11,7 @@ from differences import check_gradient
 from digits import (
     check_exact,
     derivatives,
-    every_kind,
-    every_temperature,
+    every_corner,
     everyone,
     exact,
     lse,
@@ -118,8 +117,7 @@ CARDS = [
 
 
 @pytest.mark.parametrize("detach", [True, False])
-@every_temperature
-@every_kind
+@every_corner
 def test_it_is_exact(kind: Any, temperature: float, detach: bool) -> None:
     s = row(kind)
     value, grads = refcl.model_aware_contrastive(s, temperature, alpha=0.5, detach=detach)

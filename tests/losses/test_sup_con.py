@@ -12,8 +12,7 @@ from digits import (
     check_all_exact,
     cosines,
     derivatives,
-    every_kind,
-    every_temperature,
+    every_corner,
     exact,
     lse,
     mean,
@@ -180,8 +179,7 @@ CARDS = [
 
 
 @pytest.mark.parametrize("form", ["out", "in"])
-@every_temperature
-@every_kind
+@every_corner
 def test_it_is_exact(kind: Any, temperature: float, form: str) -> None:
     friends, others = [0, 1, 2], list(range(3, 13))
     s = row(kind)

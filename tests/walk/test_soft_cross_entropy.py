@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from backends import check_near, check_same_bits, leaves
 from cards import Card, drawn, negatives, on_similarities, scalar
-from digits import check_all_exact, derivatives, every_kind, every_temperature, exact, row, softmax, span
+from digits import check_all_exact, derivatives, dominated, every_corner, exact, row, softmax, span
 from loops import Mask, Matrix, Row, softmax_of_targets
 from mpmath import mp, mpf
 
@@ -45,8 +45,7 @@ CARDS = [
 ]
 
 
-@every_kind
-@every_temperature
+@every_corner
 @pytest.mark.parametrize("share", [1.0, 0.875])
 def test_value_and_gradient_are_exact(kind: Any, temperature: float, share: float) -> None:
     """Where the target is all of one, and where it leaves an eighth to the last: of mixed signs only what must be."""
@@ -71,7 +70,7 @@ def test_value_and_gradient_are_exact(kind: Any, temperature: float, share: floa
 
 
 def test_the_gradient_of_the_targets_is_minus_the_logarithm_of_the_probabilities() -> None:
-    s = row(every_kind.args[1][1])  # dominated: the positive's probability rounds to 1, its logarithm does not to 0
+    s = row(dominated)  # the positive's probability rounds to 1, its logarithm does not to 0
     t = np.full_like(s, 1 / s.shape[1])
     _, grads = soft_cross_entropy(s, t, 0.05, counted=s < np.inf)
     x = exact(s[0].tolist())
