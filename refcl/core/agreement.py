@@ -80,7 +80,7 @@ def _ask_tensors(name: str, arrays: list[tuple[str, str, Any]]) -> None:
         if recorded and x.requires_grad:
             raise TypeError(
                 f"{name}: {argument} requires a gradient, which would not flow on from here; refcl.torch has the "
-                f"losses under autograd (refcl.torch.info_nce), or pass {argument}.detach()."
+                f"losses under autograd, such as refcl.torch.info_nce; or pass {argument}.detach()."
             )
 
 
