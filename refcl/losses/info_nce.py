@@ -12,7 +12,7 @@ from refcl.core.arguments import Reduction
 from refcl.core.arrays import AnyArray, Array, Number, constant, namespace
 from refcl.core.pair import pair
 from refcl.walk.logit_margin import LogitMarginCache, logit_margin_backward, logit_margin_forward
-from refcl.walk.pairing import PairingCache, not_ignored, pairing_backward, pairing_forward
+from refcl.walk.pairing import PairingCache, among_first, not_ignored, pairing_backward, pairing_forward
 from refcl.walk.penalty import SoftplusCache, softplus_backward, softplus_forward
 from refcl.walk.pooling.soft_cross_entropy import (
     SoftCrossEntropyCache,
@@ -237,6 +237,7 @@ def info_nce_forward(
     targets: Array | None = None,
     anchor_weight: Array | None = None,
     *,
+    positive: Array | None = None,
     ignore: Array | None = None,
     normalize: bool = True,
     eps: float = 1e-12,
@@ -249,8 +250,9 @@ def info_nce_forward(
         (s, log_weight, targets, ignore), own = own_similarity_forward(
             s, own_negatives, compared, log_weight, targets, ignore, normalize=normalize, eps=eps
         )  # (N, M + H)
+        positive = among_first(positive, key.shape[0])
     value, walk = softmax_contrastive_forward(
-        s, temperature, log_weight, targets, anchor_weight, ignore=ignore, **settings
+        s, temperature, log_weight, targets, anchor_weight, positive=positive, ignore=ignore, **settings
     )
     return value, InfoNCECache(compared, own, walk)
 

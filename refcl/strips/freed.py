@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from refcl.core.arrays import Array, namespace
 from refcl.losses.info_nce import softmax_contrastive_backward, softmax_contrastive_forward
 from refcl.strips.rooms import RowWalk, room_strips
+from refcl.walk.pairing import among_first
 from refcl.walk.similarity import (
     CosineSimilarityCache,
     InnerProductCache,
@@ -65,6 +66,7 @@ def freed_strips(
             (s, weight, target, ignore), beside = own_similarity_forward(
                 s, own_rows, compared, weight, target, ignore, normalize=unit, eps=eps
             )
+            positive = among_first(positive, other.shape[0])
         loss, walk = softmax_contrastive_forward(
             s, temperature, weight, target, positive=positive, ignore=ignore, reduction="none", **names
         )

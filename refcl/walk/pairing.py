@@ -68,6 +68,11 @@ def pairing_backward(ds_pos: Array, ds_neg: Array, cache: PairingCache) -> Array
     return xp.where(cache.is_positive, ds_pos[:, None], others)
 
 
+def among_first(positive: Array | None, candidates: int) -> Array | None:
+    """Return the columns of the positives, and −1, which is out of range, in place of those past the first so many."""
+    return None if positive is None else namespace(positive).where(positive < candidates, positive, -1)
+
+
 def not_ignored(s_neg: Array, ignore: Array | None) -> Array:
     """Return the mask of the negatives where no candidate is a positive: MoCo's queue, the noise of NCE."""
     return ones(s_neg.shape, like=s_neg) > 0 if ignore is None else ~ignore  # (N, M)

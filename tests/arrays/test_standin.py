@@ -66,11 +66,14 @@ def test_strips_equal_those_of_numpy(loss: str, cupy: Any, rng: np.random.Genera
 
 
 def test_an_index_out_of_range_makes_nan_where_looking_would_wait(cupy: Any, rng: np.random.Generator) -> None:
+    """An anchor's own negatives, which stand behind the keys, are nobody's positive."""
     q, k = (cupy.asarray(rng.standard_normal((n, 3))) for n in (4, 6))
+    own = cupy.asarray(rng.standard_normal((4, 2, 3)))
     for tile in (None, 2):
-        positive = cupy.asarray(np.array([0, 6, -1, 5]))
-        value, _ = refcl.info_nce(q, k, 0.2, positive=positive, reduction="none", tile=tile)
-        assert np.isnan(value.get()).tolist() == [False, True, True, False]
+        for beside in (None, own):
+            positive = cupy.asarray(np.array([0, 6, -1, 5]))
+            value, _ = refcl.info_nce(q, k, 0.2, beside, positive=positive, reduction="none", tile=tile)
+            assert np.isnan(value.get()).tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize("loss", [refcl.info_nce, refcl.nt_xent])
