@@ -1,7 +1,8 @@
 """Tables of many words: on a narrow screen each row becomes a card, whose cells say which column they are of.
 
 In:  a page's tree.
-Out: a class for such a table, and in each of its cells the column's name, which is shown where it is needed.
+Out: a class for such a table, and in each of its cells the column's name, which is shown where it is needed; and a
+     class for tables of numbers, whose lines are not to break within one.
 """
 
 from typing import Any
@@ -23,11 +24,12 @@ def name_columns(app: Any, tree: nodes.document, page: str) -> None:
         head = [entry.astext() for thead in table.findall(nodes.thead) for entry in thead[0]]
         rows = [row for body in table.findall(nodes.tbody) for row in body]
         if not is_wide(head, rows):
+            table["classes"] += ["numbers"] if len(head) > COLUMNS else []
             continue
         table["classes"].append("cards")
         for row in rows:
             for name, entry in zip(head, row, strict=True):
-                if entry.children and isinstance(entry[0], nodes.paragraph):
+                if entry.astext() and isinstance(entry[0], nodes.paragraph):
                     entry[0].insert(0, nodes.inline("", name, classes=["column"]))
 
 
