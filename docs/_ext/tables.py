@@ -2,7 +2,7 @@
 
 In:  a page's tree.
 Out: a class for such a table, and in each of its cells the column's name, which is shown where it is needed; and a
-     class for tables of numbers, whose lines are not to break within one.
+     class for cells with a number, which is not to break.
 """
 
 from typing import Any
@@ -17,6 +17,11 @@ def is_wide(head: list[str], rows: list[Any]) -> bool:
     return len(head) >= COLUMNS and sum(len(row.astext()) for row in rows) > WORDS * len(head) * len(rows)
 
 
+def is_number(text: str) -> bool:
+    """Say whether a cell holds a number, with its unit or its error, but no sentence."""
+    return len(text) <= WORDS and any(letter.isdigit() for letter in text)
+
+
 def name_columns(app: Any, tree: nodes.document, page: str) -> None:
     if app.builder.format != "html":
         return
@@ -24,7 +29,8 @@ def name_columns(app: Any, tree: nodes.document, page: str) -> None:
         head = [entry.astext() for thead in table.findall(nodes.thead) for entry in thead[0]]
         rows = [row for body in table.findall(nodes.tbody) for row in body]
         if not is_wide(head, rows):
-            table["classes"] += ["numbers"] if len(head) > COLUMNS else []
+            for entry in (entry for row in rows for entry in row if is_number(entry.astext())):
+                entry["classes"].append("number")
             continue
         table["classes"].append("cards")
         for row in rows:
