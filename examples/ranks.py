@@ -14,6 +14,8 @@ From a shell::
     python examples/ranks.py --ranks 4 --exchange ring --steps 100
 """
 
+# sphinx_gallery_thumbnail_path = 'gallery_pictures/ranks.png'
+
 import argparse
 
 import numpy as np

@@ -10,6 +10,8 @@ From a shell, with PyTorch and array-api-compat installed::
     python examples/train_in_pytorch.py --rows 16384
 """
 
+# sphinx_gallery_thumbnail_path = 'gallery_pictures/train_in_pytorch.png'
+
 import argparse
 from pathlib import Path
 

@@ -52,6 +52,8 @@ def alignment_backward(dvalue: Array, cache: AlignmentCache) -> tuple[Array, Arr
 
 
 class AlignmentGrads(NamedTuple):
+    """The gradients of the alignment."""
+
     da: Array  # (N, D)
     db: Array  # (N, D)
 
@@ -133,6 +135,8 @@ def uniformity_backward(dvalue: Array, cache: UniformityCache) -> Array:
 
 
 class UniformityGrads(NamedTuple):
+    """The gradient of the uniformity."""
+
     dz: Array  # (N, D)
 
 
@@ -327,6 +331,8 @@ def _in_class(z: Array, labels: Array, rows: slice, *, self_pairs: bool) -> tupl
 
 
 class LocalSeparation(NamedTuple):
+    """How near each anchor's positive and nearest negatives are."""
+
     positive: Array  # (N,) similarity to the positive
     nearest: Array  # (N, nearest) to the nearest negatives, nearest first
 

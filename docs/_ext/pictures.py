@@ -58,7 +58,8 @@ def sphere_picture(axes: Any) -> None:
     turn = np.linspace(0, np.pi, 100)
     axes.plot(np.cos(turn), np.sin(turn), color=PALE)
     arrow(axes, (0, 0), h[0], INK, "h")
-    arrow(axes, (0, 0), z[0], BLUE, "z")
+    arrow(axes, (0, 0), z[0], BLUE)
+    axes.annotate("z", z[0], (0, -12), textcoords="offset points", color=BLUE)
     arrow(axes, z[0], dz[0], GREEN, "dz")
     arrow(axes, h[0], grads.dh[0], ORANGE, "dh: dz without its part along z, divided by the length of h")
     axes.set(xlim=(-1.1, 4.2), ylim=(-0.05, 1.75), aspect="equal")
@@ -74,9 +75,10 @@ def similarity(axes: Any) -> None:
     axes.plot(np.cos(around), np.sin(around), color=PALE)
     for k, row in enumerate(other):
         axes.plot(*row, "o", color=BLUE if k == 0 else ORANGE)
-        axes.annotate("positive" if k == 0 else f"ds = {ds[k]:.2f}", row, (7, 3), textcoords="offset points")
+        axes.annotate("" if k == 0 else f"ds = {ds[k]:.2f}", row, (7, 3), textcoords="offset points")
     axes.plot(*z[0], "o", color=INK)
-    axes.annotate("anchor", z[0], (7, 3), textcoords="offset points")
+    for name, row in (("anchor", z[0]), ("positive", other[0])):  # inside the circle, away from the arrows
+        axes.annotate(name, row, (-7, -5), textcoords="offset points", ha="right", va="top")
     at = z[0]
     for k, row in enumerate(other):
         step = -0.6 * ds[k] * row
@@ -155,7 +157,7 @@ def memory(axes: Any) -> None:
         if name.startswith("moco"):
             who[:, :batch] = np.where(mine[:, :batch] == 1, 2, 0)
         panel.imshow(who, cmap=matplotlib.colors.ListedColormap([PALE, ORANGE, BLUE]), vmin=0, vmax=2, aspect="equal")
-        panel.set_title(name, size=9)
+        panel.set_title(name.replace(": ", "\n"), size=8)
         panel.set(xticks=[], yticks=[], xlabel="candidates", ylabel="anchors")
         panel.spines[:].set_visible(False)
 

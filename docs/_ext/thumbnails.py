@@ -46,6 +46,32 @@ def cpu_and_gpu(axes: Any) -> None:
     axes.set_axis_off()
 
 
+def train_in_pytorch(axes: Any) -> None:
+    """A module on one side, the loss on the other, and the gradient on its way back."""
+    for x, word, colour in ((0.22, "torch.nn\nModule", BLUE), (0.78, "refcl\n.torch", ORANGE)):
+        axes.text(x, 0.5, word, ha="center", va="center", fontsize=17, color=colour)
+    for y, start, end, word in ((0.75, 0.25, 0.75, "z"), (0.25, 0.75, 0.25, "dz")):
+        axes.annotate("", (end, y), (start, y), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 2})
+        axes.text(0.5, y + 0.05, word, ha="center", fontsize=15, color=INK)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set_axis_off()
+
+
+def ranks(axes: Any) -> None:
+    """Four ranks on a ring: each hands its block to the next."""
+    angles = np.pi / 2 * np.arange(4) + np.pi / 4
+    x, y = np.cos(angles), np.sin(angles)
+    for k in range(4):
+        following = (k + 1) % 4
+        arrow = {"arrowstyle": "-|>", "color": INK, "lw": 2, "shrinkA": 20, "shrinkB": 20}
+        axes.annotate("", (x[following], y[following]), (x[k], y[k]), arrowprops=arrow)
+    axes.scatter(x, y, s=900, color=[BLUE, ORANGE, BLUE, ORANGE])
+    for k in range(4):
+        axes.text(x[k], y[k], str(k), ha="center", va="center", fontsize=16, color="white")
+    axes.set(xlim=(-1.3, 1.3), ylim=(-1.2, 1.2), aspect="equal")
+    axes.set_axis_off()
+
+
 def train_and_probe(axes: Any) -> None:
     """What the study's runs are worth with five labels a class."""
     import json
@@ -68,7 +94,7 @@ def family(axes: Any) -> None:
     axes.set(xlabel="uniformity", ylabel="tolerance")
 
 
-PICTURES = (gradient_step, check_my_gradient, cpu_and_gpu, train_and_probe, family)
+PICTURES = (gradient_step, check_my_gradient, cpu_and_gpu, train_in_pytorch, ranks, train_and_probe, family)
 
 
 def draw(app: Any) -> None:

@@ -28,7 +28,7 @@ touch.figures.mistake = function (root, cases) {
     const pictures = make(body, "div", { class: "board two" });
     heat(pictures, "measured: ∂L/∂s of this code", one.measured, top);
     heat(pictures, "expected: ∂L/∂s of the loss", one.expected, top);
-    make(body, "p", {}, "Rows are anchors, columns candidates; the positive is on the diagonal. Blue pulls closer, red pushes away. What is wrong?");
+    make(body, "p", {}, "Rows are anchors, columns candidates; the positive is on the diagonal. Blue pulls closer, orange pushes away. What is wrong?");
     const answers = make(body, "div", { class: "answers" }), report = make(body, "div", { "aria-live": "polite" });
     one.choices.forEach((choice, i) => {
       const button = make(answers, "button", { type: "button" }, choice);

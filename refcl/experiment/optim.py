@@ -110,6 +110,8 @@ def as_tree(row: Array, like: Tree) -> Tree:
 
 
 class SgdState(NamedTuple):
+    """What momentum keeps between two steps."""
+
     velocity: Array  # (P,) of all parameters in one row
 
 

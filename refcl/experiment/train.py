@@ -49,6 +49,8 @@ class Chosen(NamedTuple):
 
 
 class Model(NamedTuple):
+    """What a run trains: the encoder, its running statistics, and what the loss learns."""
+
     params: Params
     running: tuple[Statistics, ...]
     learned: tuple[Array, ...] = ()  # what the loss learned beside the encoder, (1,) each

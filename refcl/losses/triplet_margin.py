@@ -109,7 +109,7 @@ def triplet_margin(
 
     Notes
     -----
-    .. math:: L_i = \max\bigl(d(a_i, p_i) - d(a_i, n_i) + margin, 0\bigr)
+    .. math:: L_i = \max\bigl(d(a_i, p_i) - d(a_i, n_i) + \mathrm{margin}, 0\bigr)
 
     and where ``swap``, :math:`\min(d(a_i, n_i), d(p_i, n_i))` for the last distance; a tie of the two shares the
     gradient. It is `triplet` with −d for s and one negative an anchor. At the hinge's kink the gradient is 0, and where

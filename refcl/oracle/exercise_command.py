@@ -54,6 +54,7 @@ def exercise_command(arguments: argparse.Namespace) -> int:
             return _fail("say which exercise: refcl exercise N --check FILE.")
         listed = [{"exercise": e.number, "key": e.key, "title": e.title, "read": e.read} for e in exercises()]
         lines = [f"{e.number:3}  {e.title}" for e in exercises()]
+        lines += ["", "refcl exercise 1 > mine.py makes a file with a gap, refcl exercise 1 --check mine.py judges it."]
         print(json.dumps(listed, indent=1, ensure_ascii=False) if arguments.json else "\n".join(lines))
         return RIGHT
     try:
@@ -93,8 +94,9 @@ def as_file(one: Any) -> str:
     >>> as_file(exercise(1)).splitlines()[0]
     '# Exercise 1. The gradient of a mean'
     """
+    read = f"Read first: docs/{one.read}.md."
     then = f"refcl exercise {one.number} --check FILE judges it; --hint 1 to {len(one.hints)} helps."
-    head = f"Exercise {one.number}. {one.title}\n\n{one.question}\n\n{then}"
+    head = f"Exercise {one.number}. {one.title}\n\n{one.question}\n\n{read}\n\n{then}"
     return f"{_as_comment(head)}\n\n{one.gap}"
 
 
@@ -124,7 +126,7 @@ def _check(one: Any, arguments: argparse.Namespace) -> int:
     elif status == NOT_JUDGED:
         _fail(text)
     else:
-        print(f"Exercise {one.number}: {'right' if status == RIGHT else 'not yet'}. {text}")
+        print(f"Exercise {one.number}: {text[0].lower() + text[1:] if status == RIGHT else f'not yet. {text}'}")
     return status
 
 

@@ -137,7 +137,9 @@ class TestTheCommand:
     def test_it_lists(self, capsys):
         status, out, _ = self.run(capsys)
         assert status == 0
-        assert len(out.splitlines()) == len(ALL)
+        listed, _, then = out.partition("\n\n")
+        assert len(listed.splitlines()) == len(ALL)
+        assert "refcl exercise 1 > mine.py" in then
         status, out, _ = self.run(capsys, "--json")
         assert [e["key"] for e in json.loads(out)] == [one.key for one in ALL]
 

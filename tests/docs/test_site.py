@@ -173,6 +173,30 @@ def test_large_braces_are_braces():
     assert "\\" not in re.sub(r'alttext="[^"]*"', "", mathml(r"\max\Bigl\{a, b\Bigr\}", "inline"))
 
 
+@pytest.mark.parametrize(
+    ("latex", "parts"),
+    [
+        (r"a = b, \qquad c = d", [["a = b,"], ["c = d"]]),  # short equations are not cut
+        (
+            r"L = \log(1 + \sum_{k = 1}^K e^{s_k + t}) + s^+ - x, \quad y",
+            [["L ", r"= \log(1 + \sum_{k = 1}^K e^{s_k + t}) ", "+ s^+ ", "- x,"], ["y"]],
+        ),
+        (
+            r"\frac{\partial L}{\partial s_p} = -\frac1\tau =: q",
+            [[r"\frac{\partial L}{\partial s_p} ", r"= -\frac1\tau ", "=: q"]],
+        ),
+    ],
+)
+def test_a_long_formula_may_break_before_relations_and_signs(latex, parts):
+    assert extension("mathml").pieces(latex) == parts
+
+
+def test_a_comma_stays_with_its_formula(site):
+    text = (site / "derivations" / "hardness.html").read_text(encoding="utf-8")
+    assert "<mtext>.</mtext></mrow></math>" in text
+    assert not re.findall(r"</math>(?:</span>)*[.,;:)]", text)
+
+
 def test_a_table_of_words_says_its_columns_in_each_cell(site):
     text = (site / "choosing.html").read_text(encoding="utf-8")
     rows = text.partition('class="cards')[2].partition("</table>")[0].count("<tr")

@@ -41,11 +41,15 @@ class Source(NamedTuple):
 
 
 class Part(NamedTuple):
+    """Samples and their classes: what is trained on, or what is held out."""
+
     x: NDArray[np.float32]  # (N, F) standardised
     y: NDArray[np.int64]  # (N,) classes 0, 1, ...
 
 
 class Data(NamedTuple):
+    """A data set, split and standardised, and what was recognised of it."""
+
     source: Source
     name: str  # "digits", or the file's name
     fingerprint: str  # of X and y: whether two studies saw the same numbers

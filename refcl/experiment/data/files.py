@@ -36,6 +36,8 @@ CIFAR_SIDE, CIFAR_PIXELS = 32, 3072
 
 
 class Found(NamedTuple):
+    """What a file or a folder holds."""
+
     x: NDArray[Any]
     labels: NDArray[Any]
     said: str  # what the file is

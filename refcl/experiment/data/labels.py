@@ -15,6 +15,8 @@ MANY = 0.5  # a share of different values above which floats are measurements, n
 
 
 class Labels(NamedTuple):
+    """The classes of samples, by number and by name."""
+
     y: NDArray[np.int64]  # (N,)
     classes: tuple[str, ...]  # the name of each class, sorted as the labels are
     said: str  # what was recognised, "" where there was nothing to recognise

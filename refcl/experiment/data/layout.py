@@ -17,6 +17,8 @@ LEAST_SIDE = 5  # of a picture whose channels might stand first: below, a side c
 
 
 class Layout(NamedTuple):
+    """Samples with channels last, and whether they are pictures."""
+
     x: NDArray[Any]  # (N, F), (N, H, W) or (N, H, W, 3); the numbers as they came
     image: tuple[int, ...] | None  # (H, W) or (H, W, 3)
     said: str

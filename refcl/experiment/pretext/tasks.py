@@ -36,6 +36,8 @@ class Question(NamedTuple):
 
 
 class Task(NamedTuple):
+    """A question about samples: how it is asked, and how an answer is charged."""
+
     ask: Callable[[Array, np.random.Generator], Question]
     loss: AnyPair  # of the head's outputs
     outputs: int  # classes, or numbers

@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 
 
 class Outcome(NamedTuple):
+    """The answer to a claim in every resample."""
+
     margin: Floats  # (R,) > 0 where the claim holds, in the units of what it compares
     numbers: str  # of the first
 
