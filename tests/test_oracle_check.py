@@ -310,7 +310,7 @@ def test_an_upstream_that_is_not_taken_is_said() -> None:
         ({"loss": "nt_xent", "hardest": 3}, TypeError, "nt_xent has no setting 'hardest'"),
         ({"loss": "hard_info_nce"}, TypeError, "hard_info_nce needs hardest="),
         ({"loss": "nt_xent", "direction": "left"}, ValueError, "direction must be"),
-        ({"loss": "triplet", "positive_in_denominator": False}, ValueError, "triplet has no denominator"),
+        ({"loss": "triplet", "positive_in_denominator": False}, ValueError, "not for triplet"),
         ({"loss": "nt_xent", "detached": ("c",)}, ValueError, "nt_xent has no 'c'; it has a, b, candidates"),
         ({"loss": "nt_xent", "scale": "x"}, ValueError, "no scale is called 'x'"),
         ({"loss": "nt_xent", "reduction": "max"}, ValueError, "reduction must be"),

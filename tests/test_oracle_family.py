@@ -135,7 +135,10 @@ def test_a_queue_comes_with_one_shape() -> None:
 
 def test_labels_are_handed_over_by_name() -> None:
     report = check(lambda z: 1.0, "sup_con", temperature=0.2)
-    assert report.reason == "sup_con needs labels: the candidate must take it by that name."
+    assert report.reason == (
+        "sup_con needs labels: the candidate must take it by that name: "
+        "lambda z, labels: mine(…), with its own arguments in their order."
+    )
 
 
 def test_peers_of_the_family() -> None:

@@ -97,7 +97,7 @@ def not_halved(a: Any, b: Any, same: Any) -> Any:
     ("function", "settings", "said"),
     [
         (linear_in_the_cosine, {"distance": "cosine", "margin": 0.5}, "max(m - d, 0) is not squared"),
-        (not_halved, {}, "2 times too much"),
+        (not_halved, {}, "the value is multiplied by 2"),
     ],
 )
 def test_of_pairs_the_function_of_the_distance_is_said(

@@ -135,7 +135,10 @@ def test_the_scalar_stands_after_the_arrays() -> None:
     def candidate(query: Any, key: Any, queue: Any, temperature: Any) -> Any:
         return refcl.moco(query, key, temperature, queue=queue)
 
-    assert check(candidate, "moco").reason == "the candidate must take its temperature directly after query, key."
+    assert check(candidate, "moco").reason == (
+        "the candidate must take its temperature directly after query, key: "
+        "lambda query, key, temperature, queue: mine(…), with its own arguments in their order."
+    )
 
 
 def test_batches_that_the_loss_does_not_take() -> None:

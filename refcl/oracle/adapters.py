@@ -8,7 +8,7 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -108,8 +108,15 @@ def from_module(
             learned.fill_(_held(holds, float(scalar))[0])
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arrays]
         by_name = {name: torch.as_tensor(x, device=device) for name, x in companions.items()}
+        held = learned.detach().clone()
         value, grads = _backward_torch(given(*leaves, **by_name), [*leaves, learned], upstream, notes)
         dscalar = grads[-1].reshape(()) * _held(holds, float(scalar))[1]
+        if not torch.equal(held, learned):
+            notes["moved"] = (
+                f"It moves its parameter {name} in place, as a clamp does: what was passed has no effect there, and its"
+                " gradient is 0."
+            )
+            dscalar = dscalar * 0
         return value, (*grads[:-1], dscalar)
 
     candidate.takes_scalar = True  # type: ignore[attr-defined]
@@ -248,18 +255,22 @@ def _line(function: Callable[..., Any], inputs: list[Any], k: int, where: tuple[
 
 
 def _loss_of(returned: Any, kind: Any, notes: dict[str, str]) -> Any:
-    """Return the loss where it comes with other things: the first of a tuple, or what is called "loss"."""
+    """Return the loss where it comes with other things: the first of a tuple, or what is called a loss."""
     if isinstance(returned, kind):
         return returned
-    if isinstance(returned, dict):
-        loss, said = returned.get("loss"), 'a dictionary: its "loss"'
-    elif isinstance(returned, tuple | list) and returned:
+    what = f"a {type(returned).__name__}"
+    if isinstance(returned, tuple | list) and returned:
         loss, said = returned[0], f"{len(returned)} things: the first of them"
     else:
-        loss, said = getattr(returned, "loss", None), f"a {type(returned).__name__}: its loss"
+        held = dict(returned) if isinstance(returned, Mapping) else {}
+        named = [key for key in held if "loss" in str(key).lower()]
+        key = "loss" if "loss" in held or len(named) != 1 else named[0]
+        loss, said = held.get(key, getattr(returned, key, None)), f'{what}: its "{key}"'
+        what += f" with {', '.join(map(str, held))}" if held else ""
     if not isinstance(loss, kind):
         raise CannotJudge(
-            f"the function returned a {type(returned).__name__}; expected a {kind.__name__.lower()} that is the loss."
+            f"the function returned {what}; expected a {kind.__name__.lower()} that is the loss, such as"
+            ' lambda *x: mine(*x)["loss"] hands on.'
         )
     notes["beside the loss"] = f"It returns {said} was judged."
     return loss

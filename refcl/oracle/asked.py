@@ -62,7 +62,9 @@ def recipe_of(
         recipe = replace(recipe, anchors=direction)
     if not positive_in_denominator:
         if recipe.pool != "softmax":
-            raise ValueError(f"check: {loss} has no denominator.")
+            raise ValueError(
+                f"check: positive_in_denominator is for losses with one softmax an anchor, not for {loss}."
+            )
         recipe = replace(recipe, in_denominator=0)
     place_of = dict(zip(inputs, places(len(inputs)), strict=True))
     for name in detached:

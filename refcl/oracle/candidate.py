@@ -29,10 +29,11 @@ SCALAR_NAMES = {
 class CannotJudge(Exception):
     """The candidate gave nothing that could be compared; the message is one sentence that says why."""
 
-    def __init__(self, reason: str, trace: str = "") -> None:
+    def __init__(self, reason: str, trace: str = "", *, refused: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.trace = trace
+        self.refused = refused  # by a raise or an assert of its own
 
 
 @dataclass
@@ -125,7 +126,12 @@ class Candidate:
             first = str(error).strip().splitlines()
             said = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
             where = f'on probe "{probe.name}" ({probe.sizes}, {probe.dtype})'
-            raise CannotJudge(f"the candidate raised {said} {where}.{_remedy(said)}", shortened(error)) from None
+            last = traceback.extract_tb(error.__traceback__)[-1].line or ""
+            raise CannotJudge(
+                f"the candidate raised {said} {where}.{_remedy(said)}",
+                shortened(error),
+                refused=last.lstrip().startswith(("raise", "assert")),
+            ) from None
 
     def _outcome(self, returned: Any, probe: Probe) -> Outcome:
         value, given = self._split(returned)
@@ -282,9 +288,10 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
         )
     passes_more = bool(question.more) and all(any(p.name == name for p in positional) for name in question.more)
     required = [p for p in required if p.name not in (*COMPANIONS, *question.more)]
-    most = k + (1 if question.scalar else 0)
-    if len(required) > most:
-        also = f" and {question.scalar}" if question.scalar else ""
+    # A module that holds its temperature takes the arrays alone.
+    given = bool(question.scalar) and not hasattr(function, "takes_scalar")
+    if len(required) > k + given:
+        also = f" and {question.scalar}" if given else ""
         raise CannotJudge(
             f"the candidate requires {len(required)} positional arguments "
             f"({', '.join(p.name for p in required)}); {question.loss} gives it {arrays}{also}."
@@ -293,7 +300,9 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
         further = positional[k] if len(positional) > k else None
         known = SCALAR_NAMES.get(str(question.scalar), ())
         if further is not None and further.name in COMPANIONS and any(p.name in known for p in positional[k + 1 :]):
-            raise CannotJudge(f"the candidate must take its {question.scalar} directly after {arrays}.")
+            raise CannotJudge(
+                f"the candidate must take its {question.scalar} directly after {arrays}: {_line(question, True)}."
+            )
         passes_scalar = question.scalar is not None and (
             len(required) > k or (further is not None and further.name in known)
         )
@@ -304,13 +313,23 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     )
     missing = set(question.companions_needed) - set(companions)
     if missing:
-        raise CannotJudge(f"{question.loss} needs {sorted(missing)[0]}: the candidate must take it by that name.")
+        raise CannotJudge(
+            f"{question.loss} needs {sorted(missing)[0]}: the candidate must take it by that name: "
+            f"{_line(question, passes_scalar)}."
+        )
     noise = getattr(function, "noise", 0.0)
     few = bool(getattr(function, "few_shapes", False))
     notes = getattr(function, "notes", {})
     return Candidate(
         function, question, passes_scalar, takes_upstream, companions, passes_more, noise, few, notes=notes
     )
+
+
+def _line(question: Question, passes_scalar: bool) -> str:
+    """Return what to type around a function whose arguments stand otherwise."""
+    arrays = ("views",) if question.in_a_tuple else question.inputs
+    names = ", ".join((*arrays, *([str(question.scalar)] if passes_scalar else []), *question.companions_needed))
+    return f"lambda {names}: mine(…), with its own arguments in their order"
 
 
 def shortened(error: BaseException) -> str:

@@ -16,9 +16,10 @@ from refcl.oracle.compare import agrees, compare
 from refcl.oracle.diagnose import Diagnosis, diagnose, indistinguishable
 from refcl.oracle.evidence import Result
 from refcl.oracle.harmless import harmless
+from refcl.oracle.measure.settings import right_for
 from refcl.oracle.mistakes import CATALOGUE
 from refcl.oracle.names.difference import Difference
-from refcl.oracle.probes import FINITE_ONLY, Probe, probes
+from refcl.oracle.probes import ABOUT, FINITE_ONLY, Probe, probes
 from refcl.oracle.question import Question, ask
 from refcl.oracle.report import Judged, Report
 
@@ -220,6 +221,7 @@ def judge(
     except Exception as error:  # whatever the candidate does, there is a report
         report.verdict = "unknown"
         report.evidence.append(f"The diagnosis itself ended with {type(error).__name__}: {error}. Please report it.")
+    report.right_for += [x for x in right_for(question, decisive) if x not in report.right_for]
     report.notes += [partly] if partly else []
     return report
 
@@ -287,6 +289,8 @@ def _run(candidate: Candidate, question: Question, tried: list[Probe]) -> list[R
         except CannotJudge as reason:
             if probe.corner:
                 candidate.notes[probe.name] = f'On the corner probe "{probe.name}": {reason.reason}'
+            elif reason.refused and probe.name in ABOUT:
+                candidate.notes["refused"] = f"It refuses a batch, which was not judged: {reason.reason}"
             else:
                 failed.append((probe, reason))
             continue

@@ -4,6 +4,7 @@ In:  a question, answers and, where it can be called again, the candidate.
 Out: a `Diagnosis`: the names that explain value and gradients, or none, and what was noticed on the way.
 """
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from refcl.oracle.candidate import CannotJudge
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Call, Invariant, Result, invariants
 from refcl.oracle.factors import Fit, fit
+from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure.instrument import Measurement, measure
 from refcl.oracle.measure.precision import few_digits
 from refcl.oracle.mistakes import DISTRIBUTED, Variation, variations
@@ -87,6 +89,12 @@ class Expectations:
         )
         return scaled(answer, self.question.factor_at(r.wide, r.probe.scalar))
 
+    def held_to(self, results: list[Result]) -> "Expectations":
+        """Return the same for other outcomes of the same probes."""
+        other = copy(self)
+        other.results = results
+        return other
+
     def explain(self, *, scalar: bool) -> bool:
         """Return whether every answer is what the recipe makes: values first, gradients where they came."""
         return all(
@@ -131,9 +139,10 @@ def diagnose(
         diagnosis.measurement = Measurement([not_finite])
         return diagnosis
     judged, overflowed = _without_overflow(question, rest)
-    if overflowed and not broken and all(agrees(r.right, r.outcome) for r in judged):
-        diagnosis.findings = [Finding((_OVERFLOW,), overflowed)]
-        return diagnosis
+    for near, beside in ((judged, ""), (forgiven(judged), f"; {FORGIVEN}")):
+        if overflowed and not broken and all(agrees(r.right, r.outcome) for r in near):
+            diagnosis.findings = [Finding((_OVERFLOW,), overflowed + beside)]
+            return diagnosis
     findings = _explain(question, judged)
     raw = any("not-normalized" in f.ids for f in findings)
     if not_finite is not None and raw and all(_overflows_off_the_sphere(question, r) for r in broken):
@@ -233,11 +242,27 @@ def _at(question: Question, r: Result) -> str:
 
 
 def _explain(question: Question, results: list[Result]) -> list[Finding]:
-    """Try the explanations in order of how much they assume; stop at the first layer that fits."""
+    """Look for names that explain every answer to rounding, or else all but what counts as right by itself."""
     # Those with gradients first, the sharpest of them before the others: they turn most explanations away.
     results = sorted(results, key=lambda r: (r.outcome.grads is None, r.outcome.eps))
     if all(agrees(r.right._replace(dmore=()), r.outcome) for r in results):
         return []  # the gradient of a further scalar alone is wrong, which has no name
+    bank = [(v, Expectations(question, results, r)) for v, r in variations(question.recipe)]
+    found = _named(question, results, bank, constants=True)
+    rough = forgiven(results)
+    if found or any(r.outcome.noise for r in results) or all(agrees(r.right, r.outcome) for r in rough):
+        return found
+    found = _named(question, rough, [(v, e.held_to(rough)) for v, e in bank], constants=False)
+    return [replace(f, detail="; ".join(filter(None, (f.detail, FORGIVEN)))) for f in found]
+
+
+FORGIVEN = "beside that it is off by less than 1e-6 (an epsilon, or a constant in float32), which counts as right"
+
+
+def _named(
+    question: Question, results: list[Result], bank: list[tuple[Variation, Expectations]], *, constants: bool
+) -> list[Finding]:
+    """Try the explanations in order of how much they assume; stop at the first layer that fits."""
     right = fit(question, results, lambda k: results[k].right)
     singles: list[Finding] = []
     if right is not None and not (right.exact and right.scalar_agrees):
@@ -246,9 +271,8 @@ def _explain(question: Question, results: list[Result]) -> list[Finding]:
             singles.append(finding)
         elif finding.ids:
             return [finding]
-    bank = [(v, Expectations(question, results, r)) for v, r in variations(question.recipe)]
     singles += [Finding((v.id,), v.detail) for v, e in bank if e.explain(scalar=True)]
-    if not singles:
+    if not singles and constants:
         singles = [
             Finding((id_,), detail)
             for id_, detail in (*constant_inside(question, results), *any_order(question, results))
@@ -264,8 +288,8 @@ def _explain(question: Question, results: list[Result]) -> list[Finding]:
 
 
 def _two(question: Question, results: list[Result]) -> list[Finding]:
-    """Try every two mistakes at once, those with gradients first."""
-    results = sorted(results, key=lambda r: (r.outcome.grads is None, r.outcome.eps))
+    """Try every two mistakes at once, those with gradients first; what counts as right by itself may be beside them."""
+    results = sorted(forgiven(results), key=lambda r: (r.outcome.grads is None, r.outcome.eps))
     bank = [(v, Expectations(question, results, r)) for v, r in variations(question.recipe)]
     return _one_for_each_name(_pairs(question, results, bank))
 
@@ -275,7 +299,7 @@ def _as_finding(question: Question, found: Fit, first: tuple[str, ...], detail: 
     if found.scalar_agrees is False and question.scalar == "weight":
         ids = [id_ for id_ in ids if id_ != "temperature-gradient-wrong"]
     said = "; ".join(filter(None, (detail, found.said())))
-    return Finding((*first, *ids), said, found.convention() if not first else None)
+    return Finding((*first, *ids), said, found.convention(two_sided=question.two_sided) if not first else None)
 
 
 def _distributed(question: Question, found: Fit, id_: str) -> str:

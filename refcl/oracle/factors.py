@@ -67,10 +67,10 @@ class Fit(NamedTuple):
             found.append("temperature-gradient-wrong")
         return tuple(found)
 
-    def convention(self) -> str | None:
-        """Return who uses this factor on purpose."""
+    def convention(self, *, two_sided: bool) -> str | None:
+        """Return who uses this factor on purpose, of two directions where there are two."""
         same = self.gradient is None or self.gradient.numbers == self.value.numbers
-        known = [name for name in self.value.names if name in CONVENTIONS]
+        known = [name for name in self.value.names if name in CONVENTIONS and (two_sided or name != "2")]
         return f"{known[0]}: {CONVENTIONS[known[0]]}" if known and same and self.offset.is_zero else None
 
     def said(self) -> str:

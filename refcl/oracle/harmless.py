@@ -4,11 +4,12 @@ In:  answers that are not right to rounding.
 Out: a note with its size, or nothing.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from refcl.oracle.compare import agrees
+from refcl.oracle.compare import ROUNDINGS, agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.question import Question, ask
 
@@ -46,6 +47,11 @@ def harmless(question: Question, results: list[Result], judged: list[Any]) -> li
         ]
     tiny = _tiny_shift(question, results, worst)
     return [tiny] if tiny else []
+
+
+def forgiven(results: list[Result]) -> list[Result]:
+    """Return answers that are held to what counts as right, where they would be held to rounding."""
+    return [r._replace(outcome=replace(r.outcome, eps=max(r.outcome.eps, SMALL / ROUNDINGS))) for r in results]
 
 
 def _held_in_float32(question: Question, results: list[Result]) -> str:

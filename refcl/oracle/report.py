@@ -238,8 +238,13 @@ def _explained(finding: Finding) -> list[str]:
     if finding.detail:
         lines.append(f"    here          {finding.detail}")
     if finding.convention:
-        lines.append(f"    convention    {finding.convention}; if that is meant, say scale=")
+        lines.append(f"    convention    {finding.convention}; if that is meant, say {said_scale(finding.convention)}")
     return lines
+
+
+def said_scale(convention: str) -> str:
+    """Return the setting that asks for a convention, whose sentence begins with its factor."""
+    return f'scale="{convention.partition(":")[0]}"'
 
 
 def _mistakes(finding: Finding) -> list[dict[str, Any]]:

@@ -98,6 +98,9 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
         got, want, now = moves(tuple(x @ turn for x in inputs))
         # An epsilon added to every coordinate shows too, and explains nothing but itself.
         if got and not want and abs(now - base) > 1e-4 * abs(base):
+            dead = [j for j in range(d) if not moves(tuple(_redrawn(x, j, rng) for x in inputs))[0]]
+            found += _columns(dead, d)
+        if got and not want and abs(now - base) > 1e-4 * abs(base) and not dead:
             found.append(
                 Difference(
                     "a common rotation of all embeddings changes the value: something is done "
@@ -108,3 +111,20 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
                 )
             )
     return found
+
+
+def _redrawn(x: Any, column: int, rng: Any) -> Any:
+    """Return rows with another column in the place of one."""
+    moved = x.copy()
+    moved[:, column] = rng.standard_normal(len(x)) * float(np.sqrt(np.mean(x * x)))
+    return moved
+
+
+def _columns(dead: list[int], d: int) -> list[Difference]:
+    """Say which columns of the embeddings do not count."""
+    if not dead:
+        return []
+    kept = [j for j in range(d) if j not in dead]
+    which = f"the first {len(kept)}" if kept == list(range(len(kept))) else f"columns {', '.join(map(str, kept))}"
+    said = f"{which} of {d} columns of the embeddings count, the others have no effect: the rows are cut short"
+    return [Difference(said, "", f"columns {', '.join(map(str, dead))}: no effect", "an effect", "all D columns")]

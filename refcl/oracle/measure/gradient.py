@@ -36,9 +36,9 @@ def consistent(lab: Lab, r: Result) -> bool:
                 got = lab.ask(moved, r.probe.scalar, r.probe.companions)
                 return float("nan") if got is None else float(np.sum(np.ravel(weights) * np.ravel(got.value)))
 
-            measured = difference(along, 1e-3 * size)
+            measured = difference(along, max(1e-3, lab.step / 8) * size)
             scale = float(np.linalg.norm(g)) * float(np.linalg.norm(d)) / math.sqrt(g.size) + abs(measured)
-            if not abs(measured - float(np.sum(g * d))) <= 3e-6 * scale + 1e-10:
+            if not abs(measured - float(np.sum(g * d))) <= max(3e-6, 1e4 * lab.eps) * scale + 1e-10:
                 return False
     return True
 

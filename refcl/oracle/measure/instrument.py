@@ -13,6 +13,7 @@ import numpy as np
 from refcl.oracle.candidate import Outcome
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
+from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure import (
     geometry,
     gradient,
@@ -70,16 +71,18 @@ def measure(
     value_right = all(agrees(r.right, r.outcome, scalar=False, grads=False) for r in tried)
     if value_right:
         _gradients(question, tried, done)
-        beyond = None if done.differences else temperature.no_gradient_beyond(question, results)
-        done.differences += [] if beyond is None else [beyond]
+        if not done.differences:
+            law, beyond = temperature.clamped(question, results), temperature.no_gradient_beyond(question, results)
+            done.differences += [_another_temperature(question, law)] if law else [beyond] if beyond else []
         return done
     if stage != "inside":
-        _other_questions(question, tried, done)
+        _other_questions(question, tried, results, done)
     if call is None or stage == "exact":
         return done
     bench_lab = lab(question, call)
     with_grads = [r for r in tried if r.outcome.grads is not None and r.probe.dtype == "float64"]
     smooth = with_grads[:1]
+    bench_lab.eps = max((r.outcome.eps for r in smooth), default=bench_lab.eps)
     bench_lab.trusted = bool(smooth) and all(gradient.consistent(bench_lab, r) for r in smooth)
     if smooth and not bench_lab.trusted:
         done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
@@ -94,10 +97,6 @@ def measure(
 
 def _gradients(question: Question, tried: list[Result], done: Measurement) -> None:
     pairs_ = [(r, r.right.grads) for r in tried if r.outcome.grads is not None]
-    for name in question.inputs:
-        alike = settings.changed(question, detached=(*question.asked.get("detached", ()), name))
-        if alike is not None and _all_right(alike, tried):
-            done.settings.append(f'detached=("{name}",)')
     for other in settings.other_settings(question):
         if _all_right(other.question, tried):
             _asked_otherwise(done, other, "the gradient is right for")
@@ -127,18 +126,21 @@ def _all_right(other: Question, tried: list[Result]) -> bool:
     return True
 
 
-def _other_questions(question: Question, tried: list[Result], done: Measurement) -> None:
+def _another_temperature(question: Question, law: temperature.Law) -> Difference:
+    return Difference(law.said, question.scalar or "", f"τ ← {law.formula}", "τ", "s/τ", law.name)
+
+
+def _other_questions(question: Question, tried: list[Result], results: list[Result], done: Measurement) -> None:
     """Try every other question under which the values are right."""
+    near = forgiven(tried)
     for other in settings.other_settings(question):
-        if settings.fits_value(other.question, tried):
+        if settings.fits_value(other.question, near):
             _asked_otherwise(done, other, "it is right for")
     if done.settings:
         return
-    found = temperature.temperature_law(question, tried)
+    found = temperature.temperature_law(question, near) or temperature.clamped(question, results)
     if found is not None:
-        done.differences.append(
-            Difference(found.said, question.scalar or "", f"τ ← {found.formula}", "τ", "s/τ", found.name)
-        )
+        done.differences.append(_another_temperature(question, found))
         return
     scaled = numbers.scale_by_batch(question, tried)
     if scaled is not None:
@@ -161,7 +163,7 @@ def _other_questions(question: Question, tried: list[Result], done: Measurement)
         done.differences += list(rows.transforms(question, tried))
     if not done.differences:
         for other in settings.other_losses(question):
-            if settings.fits_value(other.question, tried, other.scalar):
+            if settings.fits_value(other.question, near, other.scalar):
                 done.settings.append(other.said)
                 done.notes.append(f"It is {other.said}, another loss, to rounding.")
                 break
@@ -223,7 +225,7 @@ def _inside(bench_lab: Lab, tried: list[Result], done: Measurement, shape: Any, 
     table = bench(bench_lab, shape, extra)
     if table is None:
         return
-    m = pairs.measured(table, 2e-7 if bench_lab.trusted else 2e-6)
+    m = pairs.measured(table, max(2e-7 if bench_lab.trusted else 2e-6, 100 * bench_lab.eps))
     if m is None:
         return
     for step in STEPS:

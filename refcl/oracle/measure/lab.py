@@ -32,6 +32,8 @@ class Lab:
         The temperature, log-scale or weight of every call, where no other is given.
     trusted : bool
         Whether the candidate's own gradient was found to be that of its value.
+    eps : float
+        Spacing of the precision that its numbers come in.
     """
 
     question: Question
@@ -39,6 +41,12 @@ class Lab:
     scalar: float | None
     trusted: bool = False
     calls: int = field(default=0)
+    eps: float = 2.0**-52
+
+    @property
+    def step(self) -> float:
+        """Return the step of differences: as long as the precision asks, where that is single."""
+        return max(STEP, float(self.eps**0.2))
 
     def probe(self, inputs: tuple[Any, ...], scalar: float | None = None, companions: Any = None) -> Probe:
         s = self.scalar if scalar is None else scalar
@@ -87,7 +95,7 @@ def numeric_gradient(
     found = []
     for k, x in enumerate(inputs):
         g = np.zeros(x.shape)
-        size = STEP * (float(np.sqrt(np.mean(x * x))) or 1.0)
+        size = lab.step * (float(np.sqrt(np.mean(x * x))) or 1.0)
         for where in np.ndindex(*x.shape):
 
             def along(t: float, k: int = k, where: tuple[int, ...] = where) -> float:

@@ -140,7 +140,11 @@ def _hinge(bench: Bench, m: Measured) -> list[Difference]:
         here[entry] = top - gap
         return -scale * difference(lambda t: bench.value(bench.moved(here, entry, t)), 2e-3)
 
-    d = np.array([slope(float(g)) for g in gaps])
+    return named_penalty(gaps, np.array([slope(float(g)) for g in gaps]), margin)
+
+
+def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
+    """Say what stands in the place of the hinge max(gap + margin, 0), from the slopes at some gaps."""
     want = (gaps + margin > 0).astype(float)
     if not np.all(np.isfinite(d)) or np.allclose(d, want, atol=1e-4):
         return []

@@ -15,6 +15,7 @@ import refcl.losses
 from refcl.core.pair import Pair
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
+from refcl.oracle.harmless import forgiven
 from refcl.oracle.question import Question, ask
 from refcl.oracle.questions import row_of
 from refcl.oracle.roots import root
@@ -168,6 +169,35 @@ def other_settings(question: Question) -> Iterator[Other]:
                 if k != now or type(k) is not type(now):
                     part = f"{k:g} of the negatives" if isinstance(k, float) else f"the {k} hardest negatives"
                     yield from made(name, now, k, f"{part} of each anchor are kept")
+
+
+def right_for(question: Question, results: list[Result]) -> list[str]:
+    """Return what to ask where answers are right, gradients too, but for one setting, or for what gets no gradient."""
+    there = forgiven(usable(results))
+    if not there or all(agrees(r.right, r.outcome) for r in there):
+        return []
+    others = (*_without_gradient(question, there), *other_settings(question))
+    answers = ((other.said, [(answer_of(other.question, r), r.outcome) for r in there]) for other in others)
+    return [said for said, pairs in answers if all(a is not None and agrees(a, came) for a, came in pairs)]
+
+
+def _without_gradient(question: Question, results: list[Result]) -> Iterator[Other]:
+    """Yield the question in which what has no gradient has none on purpose."""
+    came = [r.outcome.grads for r in results if r.outcome.grads is not None]
+    if len(came) < len(results):
+        return
+    silent = [
+        name
+        for k, name in enumerate(question.inputs)
+        if not any(np.any(grads[k]) for grads in came) and any(np.any(r.right.grads[k]) for r in results)
+    ]
+    if all(r.outcome.dscalar == 0.0 for r in results) and any(r.right.dscalar for r in results):
+        silent.append(str(question.scalar))
+    meant = (*question.asked.get("detached", ()), *silent)
+    other = changed(question, detached=meant) if silent else None
+    if other is not None:
+        names = ", ".join(f'"{name}"' for name in meant)
+        yield Other(f"detached=({names},)", other)
 
 
 def _typed(name: str, to: Any) -> str:

@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure import settings
-from refcl.oracle.measure.lab import Lab
+from refcl.oracle.measure import penalty, settings
+from refcl.oracle.measure.lab import Lab, difference
 from refcl.oracle.names.difference import Difference
 
 
 def special(lab: Lab, tried: list[Result]) -> list[Difference]:
     """Look at what some losses have beside similarities."""
     found = []
-    for steps in (_pairs_by_distance, _log_plus, _importance, _temperatures_of_anchors, _parameters):
+    for steps in (
+        _pairs_by_distance,
+        _triplets_by_distance,
+        _log_plus,
+        _importance,
+        _temperatures_of_anchors,
+        _parameters,
+    ):
         found += steps(lab, tried)
         if found:
             return found
@@ -100,6 +107,35 @@ def _pairs_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
             )
             break
     return found
+
+
+def _triplets_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
+    """Sweep the distance of one triplet's negative, at two of its positive: what is the loss a function of?"""
+    q = lab.question
+    if not q.row.distances or len(q.inputs) != 3:
+        return []
+    rng = np.random.default_rng(2)
+    rows = tuple(rng.standard_normal((4, 3)) for _ in range(3))
+    u = rng.standard_normal(3)
+    u /= np.linalg.norm(u)
+    margin, how = float(q.more_scalars[0]), q.setting("distance")
+    gaps = np.array([-1.03, -0.73, -0.41, -0.17, 0.07, 0.13, 0.31, 0.57, 0.93]) - margin
+
+    def slope(d_pos: float, gap: float) -> float:
+        def at(t: float) -> float:
+            anchor, positive, negative = (x.copy() for x in rows)
+            for x, d, toward in ((positive, d_pos, -u), (negative, d_pos - gap - t, u)):
+                length = math.sqrt(d) if how == "squared" else d
+                x[0] = _at_angle(anchor[0], toward, 1 - d) if how == "cosine" else anchor[0] + length * toward
+            return lab.value((anchor, positive, negative))
+
+        return difference(at, 2e-3) * (len(rows[0]) if q.recipe.reduction == "mean" else 1)
+
+    near, far = (1.0, 1.1) if how == "cosine" else (1.5, 1.7)
+    gaps = np.array([g for g in gaps if near - g > 0.05 and (how != "cosine" or far - g < 1.95)])
+    here, there = (np.array([slope(d, float(g)) for g in gaps]) for d in (near, far))
+    alike = np.all(np.isfinite(here)) and np.allclose(here, there, atol=1e-5)
+    return penalty.named_penalty(gaps, here, margin) if alike else []
 
 
 def _at_angle(x: Any, toward: Any, cosine: float) -> Any:

@@ -5,14 +5,16 @@ Out: the law under which every value is right to rounding; from where on its gra
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
+from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure.settings import fits_value, nice, roots, value_off
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.question import Question
@@ -72,15 +74,19 @@ def temperature_law(question: Question, results: list[Result]) -> Law | None:
     wrong = [r for r in results if not agrees(r.right, r.outcome, scalar=False, grads=False)]
     if any(np.ndim(r.outcome.value) for r in results) or not wrong:
         return None
-    r = wrong[0]
-    here = _to_tau(question, float(r.probe.scalar or 0.0))
+    here = _to_tau(question, float(wrong[0].probe.scalar or 0.0))
+    passed = {round(_to_tau(question, float(x.probe.scalar or 0.0)), 12) for x in results}
+    return _constant_or_linear(question, results, here, _temperatures(question, wrong[0]), len(passed))
+
+
+def _temperatures(question: Question, r: Result) -> list[float]:
+    """Return the temperatures at which the loss has the value of an answer."""
+    here = math.log(_to_tau(question, float(r.probe.scalar or 0.0)))
 
     def off(log_t: float) -> float:
         return value_off(question, r, r.probe.inputs, _from_tau(question, math.exp(log_t)))
 
-    found = [math.exp(x) for x in roots(off, math.log(here), np.linspace(math.log(3e-4), math.log(3e3), 41))]
-    passed = {round(_to_tau(question, float(x.probe.scalar or 0.0)), 12) for x in results}
-    return _constant_or_linear(question, results, here, found, len(passed), len(wrong) < len(results))
+    return [math.exp(x) for x in roots(off, here, np.linspace(math.log(3e-4), math.log(3e3), 41))]
 
 
 def _alone(f: Callable[[float], float], t: float, _: float) -> float:
@@ -93,7 +99,7 @@ def _law(question: Question, f: Callable[[float, float], float], c: float) -> Ca
 
 
 def _constant_or_linear(
-    question: Question, results: list[Result], here: float, found: list[float], passed: int, right_somewhere: bool
+    question: Question, results: list[Result], here: float, found: list[float], passed: int
 ) -> Law | None:
     """Return the law through what one answer asks for, where all answers obey it."""
     for t in found:
@@ -117,21 +123,41 @@ def _constant_or_linear(
                     said=f"it is the loss at another temperature: {t:.6g} instead of {here:.6g}", formula=f"{t:.6g}"
                 )
             return law
-    if found and right_somewhere:
-        bound = nice(min(found, key=lambda x: abs(math.log(x / here))))
-        clamps = (
-            (f"the temperature is clamped: at least {bound:.6g}, a scale of at most {1 / bound:.6g}", max),
-            (f"the temperature is clamped: at most {bound:.6g}", min),
-        )
-        for said, pick in clamps:
-            law = Law(
-                said,
-                f"{pick.__name__}(τ, {bound:.6g})",
-                _law(question, pick, bound),
-            )
-            if fits_value(question, results, law.at):
-                return law
     return None
+
+
+def clamped(question: Question, results: list[Result]) -> Law | None:
+    """Return the bounds between which the temperature is held, where all answers obey them; cold batches count too."""
+    finite = forgiven([r for r in results if r.outcome.finite and r.probe.scalar is not None])
+    tau = {id(r): _to_tau(question, float(r.probe.scalar or 0.0)) for r in finite}
+    wrong = sorted(
+        (r for r in finite if not agrees(r.right, r.outcome, scalar=False, grads=False)), key=lambda r: tau[id(r)]
+    )
+    if not question.recipe.scaled or not wrong or len(wrong) == len(finite) or np.ndim(wrong[0].outcome.value):
+        return None
+    coldest, warmest = wrong[0], wrong[-1]
+    # A value may be that of two temperatures: people write the shorter number.
+    lows = _shortest_first(t for t in _temperatures(question, coldest) if t > tau[id(coldest)])
+    highs = _shortest_first(t for t in _temperatures(question, warmest) if t < tau[id(warmest)])
+    for low, high in product((*lows, 0.0), (*highs, math.inf)):
+        law = Law(_bounds(low, high), f"min(max(τ, {low:.6g}), {high:.6g})", _between(question, low, high))
+        if (low or high < math.inf) and fits_value(question, finite, law.at):
+            return law
+    return None
+
+
+def _shortest_first(temperatures: Iterable[float]) -> list[float]:
+    return sorted(map(nice, temperatures), key=lambda t: len(f"{t:.9g}"))
+
+
+def _bounds(low: float, high: float) -> str:
+    at_most = [f"at most {high:.6g}"] if high < math.inf else []
+    at_least = [f"at least {low:.6g}, a scale of at most {1 / low:.6g}"] if low else []
+    return f"the temperature is clamped: {', '.join(at_most + at_least)}"
+
+
+def _between(question: Question, low: float, high: float) -> Callable[[float], float]:
+    return lambda s: _from_tau(question, min(max(_to_tau(question, s), low), high))
 
 
 def no_gradient_beyond(question: Question, results: list[Result]) -> Difference | None:
