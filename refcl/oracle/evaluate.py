@@ -10,10 +10,9 @@ import numpy as np
 
 from refcl.core.arrays import Array
 from refcl.oracle.normalizing import denormalize, normalize
-from refcl.oracle.pools import Pool
-from refcl.oracle.pools import pool as pool_of_recipe
+from refcl.oracle.pools import pool
 from refcl.oracle.recipe import Expected, Recipe
-from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows
+from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows, several
 from refcl.walk.pooling.soft_maximum import soft_maximum
 from refcl.walk.reduce import reduce
 from refcl.walk.similarity import inner_product
@@ -28,7 +27,7 @@ def evaluate(
     positive: Array | None = None,
     ignore: Array | None = None,
     value_only: bool = False,
-    pool: Pool | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Expected:
     """Walk through the rooms as the recipe says, and back.
 
@@ -48,8 +47,8 @@ def evaluate(
         Candidates left out.
     value_only : bool
         Do not walk back.
-    pool : callable, optional
-        What stands between similarities and losses, where it is none of the recipe's own pools.
+    settings : dict, optional
+        Of a loss that is more than its pool: labels, weights, a share of false negatives.
 
     Returns
     -------
@@ -74,8 +73,10 @@ def evaluate(
         s, product, sphere = inputs[0], None, None
         stack = np.ones((1, 1))
         roles = roles_of_matrix(recipe, s, positive, ignore)
+    if recipe.inside == "supervised":
+        roles = several(recipe, roles, settings or {})
     with np.errstate(all="ignore"):
-        pooled = (pool or pool_of_recipe)(recipe, s, scalar, roles)
+        pooled = pool(recipe, s, scalar, roles, settings or {})
         value, dloss = _penalize(recipe, pooled.loss, roles, upstream)
         worst = float(np.max(np.abs(pooled.loss))) if np.all(np.isfinite(pooled.loss)) else np.inf
         total = float(len(np.atleast_1d(pooled.loss))) if recipe.reduction == "sum" else 1.0

@@ -1,9 +1,8 @@
-"""A loss that has no pool of the recipe's own: its rooms where they are known, else its pair, entered wrongly.
+"""A loss whose rooms are not known: its pair, entered wrongly.
 
 In:  a pair, a recipe, the inputs and the scalar.
 Out: the same as of `evaluate.evaluate`: value, gradients and their rounding sizes.
 What can be made wrongly around any pair: the sphere, the temperature, which row is whose positive, what is detached.
-What can be made wrongly inside: see `descendants`.
 """
 
 import math
@@ -12,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refcl.core.pair import AnyPair
-from refcl.oracle.descendants import SLIPS, pool_of
-from refcl.oracle.evaluate import evaluate
 from refcl.oracle.normalizing import denormalize, normalize
 from refcl.oracle.questions import row_of
 from refcl.oracle.recipe import Expected, Recipe, places
+from refcl.oracle.uniformities import SLIPS
 from refcl.walk.sphere import l2_normalize
 
 SLACK = 4.0  # nothing is known about the inside of the loss, so that its roundings are counted generously
@@ -38,7 +36,7 @@ def evaluate_pair(
     Parameters
     ----------
     recipe : Recipe
-        Where the rooms of the pair are not known, normalization, jacobian, scale, positive and detached are read.
+        Normalization, jacobian, scale, positive and detached are read.
     pair : Pair
         The loss.
     inputs : tuple of float64 arrays
@@ -54,17 +52,6 @@ def evaluate_pair(
     value_only : bool
         Do not walk back, where there is a walk.
     """
-    if recipe.inside not in (None, "uniform"):
-        return evaluate(
-            recipe,
-            inputs,
-            scalar,
-            upstream=None if upstream is None else upstream.reshape(-1),
-            positive=settings.get("positive"),
-            ignore=settings.get("ignore"),
-            value_only=value_only,
-            pool=pool_of(pair.__name__, settings, more_scalars),
-        )
     if recipe.positive is not None and not (recipe.embeddings and len(inputs) == 2):
         return _nothing(inputs)
     order = _order(recipe, inputs)

@@ -167,8 +167,7 @@ class _Fit:
         Where they do, through a weight or a temperature of the whole batch, what is yielded is a guess like any other.
         """
         recipe = self.question.recipe
-        known = recipe.pool != "pair" or recipe.inside not in (None, "uniform")
-        if math.perm(self.columns, self.rows) > MOST_TRIED or recipe.reduction == "none" or not known:
+        if math.perm(self.columns, self.rows) > MOST_TRIED or recipe.reduction == "none" or not recipe.walked:
             return
         rows = np.arange(self.rows)
         of_pair = np.zeros((self.rows, self.columns))  # the loss of the anchors that (i, j) makes a pair of

@@ -75,6 +75,11 @@ class Recipe:
     ranks: int = 1
 
     @property
+    def walked(self) -> bool:
+        """Whether the rooms are known from similarities on, so that each can be entered wrongly."""
+        return self.pool != "pair" or self.inside not in (None, "uniform")
+
+    @property
     def scaled(self) -> bool:
         """Whether similarities are multiplied by a function of the scalar."""
         return self.scalar in ("temperature", "log_scale")

@@ -45,11 +45,6 @@ def _plain(r: Recipe) -> bool:
     return r.pool == "softmax" or r.inside in ("decoupled", "reweighted")
 
 
-def _walked(r: Recipe) -> bool:
-    """From similarities on, the rooms are known."""
-    return r.pool != "pair" or r.inside not in (None, "uniform")
-
-
 def _reweighted(r: Recipe) -> bool:
     return r.inside == "reweighted"
 
@@ -63,7 +58,7 @@ def _both(r: Recipe) -> bool:
 
 
 def _both_reduced(r: Recipe) -> bool:
-    return _both(r) and r.reduction != "none" and _walked(r)
+    return _both(r) and r.reduction != "none" and r.walked
 
 
 def _by_rows(r: Recipe) -> bool:
@@ -72,7 +67,7 @@ def _by_rows(r: Recipe) -> bool:
 
 def _can_be_outer(r: Recipe) -> bool:
     # log Σ − s_p, without the positive in the sum, has the same mean over all (i, j) as over i.
-    in_the_sum = r.pool == "softmax" or _reweighted(r)
+    in_the_sum = (r.pool == "softmax" or _reweighted(r)) and r.in_denominator > 0
     return r.reduction != "none" and in_the_sum and r.log_of_mean is None and r.twice is None
 
 
@@ -312,7 +307,7 @@ BANK = (
     Variation(
         "keys-detached",
         "",
-        lambda r: _detach(r, "candidates") if r.embeddings and _walked(r) else None,
+        lambda r: _detach(r, "candidates") if r.embeddings and r.walked else None,
     ),
     Variation(
         "keys-detached", "the second input gets none", lambda r: _detach(r, "second") if _two_inputs(r) else None
