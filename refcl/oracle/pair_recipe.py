@@ -54,8 +54,11 @@ def evaluate_pair(
     """
     if recipe.positive is not None and not (recipe.embeddings and len(inputs) == 2):
         return _nothing(inputs)
-    order = _order(recipe, inputs)
-    moved = inputs if order is None else _reordered(inputs, order)
+    moved, order = inputs, None
+    if recipe.positive is not None:
+        n, m = len(inputs[0]), len(inputs[1])
+        order = recipe.positive(n + np.arange(m), n, m) - n
+        moved = inputs[0], inputs[1][order]
     sphere = None
     if "normalize" in pair.settings:
         moved, sphere = normalize(moved, recipe.normalization, recipe.eps)
@@ -72,8 +75,11 @@ def evaluate_pair(
         except ValueError:
             return _nothing(inputs)
     k = len(inputs)
-    dmoved = denormalize(tuple(grads[:k]), sphere, recipe.jacobian)
-    given = dmoved if order is None else _put_back(dmoved, order)
+    given = denormalize(tuple(grads[:k]), sphere, recipe.jacobian)
+    if order is not None:
+        back = np.zeros_like(given[1])
+        np.add.at(back, order, given[1])
+        given = given[0], back
     grads_of = tuple(
         np.zeros_like(g) if place in recipe.detached else np.asarray(g)
         for place, g in zip(places(k), given, strict=True)
@@ -122,23 +128,6 @@ def _effective(recipe: Recipe, scalar: float | None) -> tuple[float | None, floa
     if recipe.scalar == "log_scale":
         return (math.log(at), slope / at) if at > 0 else (math.nan, math.nan)
     return (1 / at, -slope / at**2) if at > 0 else (math.nan, math.nan)
-
-
-def _order(recipe: Recipe, inputs: tuple[Any, ...]) -> Any:
-    if recipe.positive is None:
-        return None
-    n, m = len(inputs[0]), len(inputs[1])
-    return recipe.positive(n + np.arange(m), n, m) - n
-
-
-def _reordered(inputs: tuple[Any, ...], order: Any) -> tuple[Any, ...]:
-    return inputs[0], inputs[1][order]
-
-
-def _put_back(grads: tuple[Any, ...], order: Any) -> tuple[Any, ...]:
-    back = np.zeros_like(grads[1])
-    np.add.at(back, order, grads[1])
-    return grads[0], back
 
 
 def _steep(recipe: Recipe, effective: float | None) -> float:

@@ -171,6 +171,13 @@ def _exponentials(recipe: Recipe, s: Any, t: float, roles: Roles, settings: dict
     counted = (count > 0) & np.any([np.any(c.counted, axis=1) for g in groups for c in g], axis=0)
     factor, dfactor = _factor(recipe, t, np.sum(roles.positives, axis=1), settings)
     plain = np.where(counted, below.value - weight[own] * pulled, 0.0)  # (R,)
+    if recipe.in_log is not None:
+        # the mean of -log(p + ε) over the positives: what it takes of each log p, both ways
+        p = np.exp(weight[own][:, None] * num.logits - below.value[:, None])  # (R, T)
+        held = p + recipe.in_log.eps if recipe.in_log.added else np.maximum(p, recipe.in_log.eps)
+        plain = np.where(counted, -np.sum(np.where(positives, share * np.log(held), 0.0), axis=1), 0.0)
+        by_num = np.where(positives & (recipe.in_log.added | (p > recipe.in_log.eps)), share * p / held, 0.0)
+    pushed = np.sum(by_num, axis=1)  # (R,) what the sum receives, 1 but for an ε
     shape = (anchors, anchors) if outer else (anchors,)
 
     def back(dloss: Any) -> tuple[Any, float | None, float]:
@@ -178,7 +185,7 @@ def _exponentials(recipe: Recipe, s: Any, t: float, roles: Roles, settings: dict
         dnum = -(d * weight[own])[:, None] * by_num
         dall, dpos, terms = np.zeros_like(every.s), np.zeros_like(pos.s), [dloss.ravel() * plain * dfactor]
         if "denominator" not in recipe.detached:
-            parts, dp, of_floor = below.back(d)
+            parts, dp, of_floor = below.back(d * pushed)
             terms.append(of_floor)
             if recipe.extra is not None:
                 terms.append(parts[-1].pop() * recipe.extra.slope(t))
@@ -191,7 +198,7 @@ def _exponentials(recipe: Recipe, s: Any, t: float, roles: Roles, settings: dict
         terms += [every.slope * dall * every.s, (pos.slope * dpos + num.slope * dnum) * pos.s]
         dpositive = np.full(anchors, slow * dgrowth / anchors)
         if weighting is not None and not settings["detach"]:
-            dpositive += weight_shortfall.backward(np.bincount(own, d * pulled, anchors), weighting)
+            dpositive += weight_shortfall.backward(np.bincount(own, d * pushed * pulled, anchors), weighting)
         ds[np.arange(anchors), roles.positive] += dpositive
         return ds, float(sum(np.sum(x) for x in terms)), float(sum(np.sum(np.abs(x)) for x in terms))
 

@@ -18,7 +18,7 @@ from refcl.core.pair import AnyPair, Pair
 from refcl.oracle.asked import OPTIONAL, base_of, factor_of, recipe_of, scalar_of
 from refcl.oracle.companions import COMPANIONS, candidates, companions
 from refcl.oracle.constants import Facts, Named
-from refcl.oracle.evaluate import evaluate
+from refcl.oracle.evaluate import compared, evaluate
 from refcl.oracle.flat import VIEWS, flat
 from refcl.oracle.pair_recipe import evaluate_pair
 from refcl.oracle.questions import Row, row_of
@@ -131,6 +131,11 @@ class Question:
         answer = answer._replace(dscalar=None) if self.not_learned else answer
         return scaled(answer, self.factor_at(wide, scalar))
 
+    def made(self, recipe: Recipe, r: Any, *, value_only: bool = False) -> Expected:
+        """Return what a recipe makes of the probe of a result, with the factor of the convention."""
+        answer = self.under(r.probe).evaluate(recipe, r.wide, r.probe.scalar, r.upstream, value_only=value_only)
+        return scaled(answer, self.factor_at(r.wide, r.probe.scalar))
+
     def evaluate(
         self,
         recipe: Recipe,
@@ -216,6 +221,11 @@ class Question:
     def shaped_upstream(self, upstream: Any, inputs: tuple[Any, ...], scalar: float | None) -> Any:
         """Return an upstream gradient, one entry an anchor, in the shape of the loss's own value."""
         return upstream.reshape(self.value_shape(inputs, scalar))
+
+    def similarities(self, inputs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        """Return each anchor's similarity to its positive (A,), those to all rows (A, T), and which are negatives."""
+        s, roles, _, _ = compared(self.recipe, inputs, self.positive, self.ignore)
+        return s[np.arange(len(s)), roles.positive], s, roles.negatives
 
     def value_shape(self, inputs: tuple[Any, ...], scalar: float | None) -> tuple[int, ...]:
         """Return the shape that the loss's own value has."""
