@@ -74,14 +74,10 @@ def diagnose(
     ----------
     question : Question
         What was asked.
-    results : list of Result
-        Every decisive probe with what came and what was right.
-    call : callable, optional
-        The candidate, where it can be asked again.
-    shape : tuple of int, optional
-        The one that the candidate is built for.
-    extra : int
-        How many rows ``key`` has more than ``query``.
+    results, call : list of Result, callable
+        As in `check.judge`; of the results those that decide.
+    shape, extra : optional
+        As ``shape`` and ``extra_keys`` of `check`.
 
     Returns
     -------

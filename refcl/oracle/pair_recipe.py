@@ -31,26 +31,20 @@ def evaluate_pair(
     more_scalars: tuple[float, ...] = (),
     value_only: bool = False,
 ) -> Expected:
-    """Evaluate a pair under the choices of a recipe.
+    """Evaluate a pair under the choices of a recipe, as `evaluate.evaluate` does a loss whose rooms are known.
 
     Parameters
     ----------
-    recipe : Recipe
-        Normalization, jacobian, scale, positive and detached are read.
+    recipe, inputs, scalar, value_only : optional
+        As in `evaluate.evaluate`; of the recipe normalization, jacobian, scale, positive and detached are read.
     pair : Pair
         The loss.
-    inputs : tuple of float64 arrays
-        Its arrays.
-    scalar : float or None
-        Temperature or log-scale; None where it has none.
     upstream : array, optional
         In the shape of the value.
     settings : dict
         Passed on to the pair.
     more_scalars : tuple of float
         What stands after the scalar, such as a bias.
-    value_only : bool
-        Do not walk back, where there is a walk.
     """
     if recipe.positive is not None and not (recipe.embeddings and len(inputs) == 2):
         return _nothing(inputs)

@@ -173,10 +173,10 @@ def _exponentials(recipe: Recipe, s: Any, t: float, roles: Roles, settings: dict
     plain = np.where(counted, below.value - weight[own] * pulled, 0.0)  # (R,)
     if recipe.in_log is not None:
         # the mean of -log(p + ε) over the positives: what it takes of each log p, both ways
-        p = np.exp(weight[own][:, None] * num.logits - below.value[:, None])  # (R, T)
-        held = p + recipe.in_log.eps if recipe.in_log.added else np.maximum(p, recipe.in_log.eps)
+        chance, eps = np.exp(weight[own][:, None] * num.logits - below.value[:, None]), recipe.in_log.eps  # (R, T)
+        held = chance + eps if recipe.in_log.added else np.maximum(chance, eps)
         plain = np.where(counted, -np.sum(np.where(positives, share * np.log(held), 0.0), axis=1), 0.0)
-        by_num = np.where(positives & (recipe.in_log.added | (p > recipe.in_log.eps)), share * p / held, 0.0)
+        by_num = np.where(positives & (recipe.in_log.added | (chance > eps)), share * chance / held, 0.0)
     pushed = np.sum(by_num, axis=1)  # (R,) what the sum receives, 1 but for an ε
     shape = (anchors, anchors) if outer else (anchors,)
 
@@ -269,13 +269,18 @@ def _columns(
         near = np.asarray(apart)[every.rows]
         groups = [[Column(every.logits, negatives & ~near), *more], [Column(every.logits, negatives & near)]]
     if recipe.extra is not None:
-        who = roles.candidates[every.rows]
-        if recipe.extra.above_itself:
-            who = who | (np.arange(who.shape[1]) == roles.rows[every.rows][:, None])
-        top = np.max(np.where(who, every.logits, -np.inf), axis=1)
+        top = greatest(recipe, every.logits, roles, every.rows)
         term = np.broadcast_to(recipe.extra.logit(t, top), (len(top),))[:, None]  # (R, 1)
         groups[-1].append(Column(term, np.ones_like(term, dtype=bool), -1.0 if recipe.extra.subtracted(t) else 1.0))
     return groups
+
+
+def greatest(recipe: Recipe, logits: Any, roles: Roles, rows: Any = slice(None)) -> Any:
+    """Return the greatest logit of some anchors' candidates (R,), which an extra term may stand above."""
+    who = roles.candidates[rows]
+    if recipe.extra is not None and recipe.extra.above_itself:
+        who = who | (np.arange(who.shape[1]) == roles.rows[rows][:, None])
+    return np.max(np.where(who, logits, -np.inf), axis=1)
 
 
 def _added(groups: list[list[Column]]) -> Sum:

@@ -136,18 +136,22 @@ def named_factor(question: Question, r: Result, free: float) -> list[str]:
     return found
 
 
+def _common_names(question: Question, numbers: list[tuple[Result, float]]) -> list[str]:
+    """Return the names of the constants that the numbers of all batches may be, the shortest first."""
+    names = [set(named_factor(question, r, c)) for r, c in numbers]
+    return sorted(set.intersection(*names), key=lambda n: (len(n), n))
+
+
 def _factor(question: Question, of_one: list[tuple[Result, Any, Any]]) -> str:
-    numbers, names = [], None
+    numbers: list[float] = []
     for r, got, want in of_one:
         square = float(np.sum(want * want))
         c = float(np.sum(got * want)) / square if square else float("nan")
         if not math.isfinite(c) or not _same(got, c * want, r):
             return ""
         numbers.append(c)
-        here = set(named_factor(question, r, c))
-        names = here if names is None else names & here
-    if names:
-        first = sorted(names, key=lambda n: (len(n), n))[:2]
+    first = _common_names(question, [(r, c) for (r, _, _), c in zip(of_one, numbers, strict=True)])[:2]
+    if first:
         number = f"{numbers[0]:.6g}"
         return " or ".join(first) if number in first else f"{' or '.join(first)} ({number})"
     if max(numbers) - min(numbers) < 1e-6 * abs(numbers[0]):
@@ -235,14 +239,10 @@ def wrong_scalar(question: Question, pairs: list[tuple[Result, float]]) -> Diffe
     if all(got == 0.0 for _, got, _ in there) and any(abs(w) > 1e-9 for _, _, w in there):
         return say("no gradient of the scalar", f"d{name}", scalar=name, want=there[0][2])
     first: dict[str, Any] = {"scalar": name, "got": there[0][1], "want": there[0][2]}
-    names: set[str] | None = None
-    for r, got, want in there:
-        if not want or not math.isfinite(got):
-            return say("another gradient of the scalar", f"d{name}", factor="", **first)
-        here = set(named_factor(question, r, got / want))
-        names = here if names is None else names & here
-    factor = sorted(names, key=len)[0] if names else ""
-    said = f": it is {factor} times what it should be" if factor else ""
+    if not all(want and math.isfinite(got) for _, got, want in there):
+        return say("another gradient of the scalar", f"d{name}", factor="", **first)
+    factor = _common_names(question, [(r, got / want) for r, got, want in there])[:1]
+    said = f": it is {factor[0]} times what it should be" if factor else ""
     return say("another gradient of the scalar", f"d{name}", factor=said, **first)
 
 

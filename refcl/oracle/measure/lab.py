@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.adapters import numeric
 from refcl.oracle.candidate import CannotJudge, Outcome
 from refcl.oracle.companions import MEMORY
 from refcl.oracle.probes import Probe, base_scalar
@@ -84,20 +85,8 @@ def numeric_gradient(
     lab: Lab, inputs: tuple[Any, ...], scalar: float | None, companions: Any = None
 ) -> tuple[Any, ...]:
     """Return the gradient of the candidate's own value by every array."""
-    found = []
-    for k, x in enumerate(inputs):
-        g = np.zeros(x.shape)
-        size = STEP * (float(np.sqrt(np.mean(x * x))) or 1.0)
-        for where in np.ndindex(*x.shape):
-
-            def along(t: float, k: int = k, where: tuple[int, ...] = where) -> float:
-                moved = inputs[k].copy()
-                moved[where] += t
-                return lab.value(tuple(moved if j == k else y for j, y in enumerate(inputs)), scalar, companions)
-
-            g[where] = difference(along, size)
-        found.append(g)
-    return tuple(found)
+    _, grads = numeric(lambda *x: lab.value(x, scalar, companions))(*inputs)
+    return tuple(grads)
 
 
 def memory(question: Question, inputs: tuple[Any, ...], companions: Any = None) -> dict[str, Any]:
