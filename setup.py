@@ -36,6 +36,7 @@ setup(
         "refcl.experiment": ["digits.npz", "digits.txt"],
         "refcl.experiment.report": ["*.js"],
         "refcl.oracle.exercises": ["*.md"],
+        "refcl.oracle.names": ["*.txt"],
         "refcl.oracle.vectors": ["*.json", "*.npz"],
     },
     python_requires=">=3.11",

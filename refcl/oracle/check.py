@@ -189,7 +189,7 @@ def judge(
         if _decides(r) or r.probe.name not in FINITE_ONLY
     ]
     decisive = [r for r in results if _decides(r)]
-    _controls(question, decisive, names)
+    _controls(decisive, names)
     report = Report(
         "correct",
         question.loss,
@@ -209,7 +209,7 @@ def judge(
             return report
         report.indistinguishable = indistinguishable(question, decisive)
         return report
-    passing = harmless(question, decisive, judged)
+    passing = harmless(question, decisive)
     if passing:
         report.notes += passing
         report.notes += [partly] if partly else []
@@ -296,14 +296,12 @@ def _run(candidate: Candidate, question: Question, tried: list[Probe]) -> list[R
             continue
         results.append(Result(probe, outcome, question.answer(probe)))
     if failed:
-        _some_failed(question, candidate, results, failed)
+        _some_failed(candidate, results, failed)
     _same_twice(candidate, results[0])
     return results
 
 
-def _some_failed(
-    question: Question, candidate: Candidate, results: list[Result], failed: list[tuple[Probe, CannotJudge]]
-) -> None:
+def _some_failed(candidate: Candidate, results: list[Result], failed: list[tuple[Probe, CannotJudge]]) -> None:
     """Go on with the other batches where these show a mistake; otherwise nothing can be said."""
     probe, reason = failed[0]
     judged = [r for r in results if not r.probe.corner]
@@ -341,7 +339,7 @@ def _same_twice(candidate: Candidate, first: Result) -> None:
             )
 
 
-def _controls(question: Question, decisive: list[Result], names: tuple[str, ...]) -> None:
+def _controls(decisive: list[Result], names: tuple[str, ...]) -> None:
     """Judge a gradient of zeros and a doubled one by the same tolerances: both must fail."""
     moving = [r for r in decisive if any(np.any(g) for g in r.right.grads)]
     for factor in (0.0, 2.0):

@@ -4,6 +4,7 @@ In:  what was expected, with the sizes of its terms, and what came.
 Out: how far they are apart in each part, in units of what rounding may do: up to 1 is agreement.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,44 +40,38 @@ def compare(expected: Expected, outcome: Outcome, names: tuple[str, ...]) -> lis
     names : tuple of str
         The array arguments, the scalar where there is one, then further scalars.
     """
-    parts = [_part("value", outcome.value, expected.value, expected.value_size, outcome.eps, 0.0)]
+    return [
+        _part("value" if place is None else names[place], got, wanted, size, outcome.eps, noise)
+        for _, place, got, wanted, size, noise in parts(expected, outcome)
+    ]
+
+
+def parts(expected: Expected, outcome: Outcome) -> Iterator[tuple[str, int | None, Any, Any, Any, float]]:
+    """Yield what can be compared: its kind, its place among the names, what came and what was expected.
+
+    With the unit of its rounding, and the relative error that it may have besides.
+    """
+    yield "value", None, outcome.value, expected.value, expected.value_size, 0.0
     if outcome.grads is not None:
-        for name, got, wanted, size in zip(names, outcome.grads, expected.grads, expected.grad_sizes, strict=False):
-            parts.append(_part(name, got, wanted, size, outcome.eps, outcome.noise))
+        for k, (got, wanted, size) in enumerate(zip(outcome.grads, expected.grads, expected.grad_sizes, strict=False)):
+            yield "grads", k, got, wanted, size, outcome.noise
     if outcome.dscalar is not None and expected.dscalar is not None:
-        parts.append(
-            _part(
-                names[len(expected.grads)],
-                outcome.dscalar,
-                expected.dscalar,
-                expected.dscalar_size,
-                outcome.eps,
-                outcome.noise,
-            )
-        )
-    more = names[len(names) - len(expected.dmore) :]
-    for name, got, wanted, size in zip(more, outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False):
-        parts.append(_part(name, got, wanted, size, outcome.eps, outcome.noise))
-    return parts
+        yield "scalar", len(expected.grads), outcome.dscalar, expected.dscalar, expected.dscalar_size, outcome.noise
+    of_more = zip(outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False)
+    for k, (d, wanted, size) in enumerate(of_more):
+        yield "more", k - len(expected.dmore), d, wanted, size, outcome.noise
 
 
 def agrees(
     expected: Expected, outcome: Outcome, *, scalar: bool = True, value: bool = True, grads: bool = True
 ) -> bool:
     """Return whether an outcome is what was expected, to rounding: the quick form of `compare`."""
-    if value and not _close(outcome.value, expected.value, expected.value_size, outcome.eps, 0.0):
-        return False
-    if grads and outcome.grads is not None:
-        for got, wanted, size in zip(outcome.grads, expected.grads, expected.grad_sizes, strict=True):
-            if not _close(got, wanted, size, outcome.eps, outcome.noise):
-                return False
-    if grads:
-        for d, wanted_d, size in zip(outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False):
-            if not _close(d, wanted_d, size, outcome.eps, outcome.noise):
-                return False
-    if scalar and outcome.dscalar is not None and expected.dscalar is not None:
-        return _close(outcome.dscalar, expected.dscalar, expected.dscalar_size, outcome.eps, outcome.noise)
-    return True
+    kinds = {"value": value, "grads": grads, "scalar": scalar, "more": grads}
+    return all(
+        _close(got, wanted, size, outcome.eps, noise)
+        for kind, _, got, wanted, size, noise in parts(expected, outcome)
+        if kinds[kind]
+    )
 
 
 def _allowed(size: Any, wanted: Any, eps: float, noise: float) -> Any:

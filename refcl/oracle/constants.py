@@ -69,24 +69,23 @@ SCALES = (
     Named("1/N²", lambda x: 1 / (x.n * x.n)),
 )
 
-OFFSETS = (
-    Named("ln N", lambda x: math.log(x.n)),
-    Named("-ln N", lambda x: -math.log(x.n)),
-    Named("ln 2", lambda x: math.log(2)),
-    Named("-ln 2", lambda x: -math.log(2)),
-    Named("ln(2N)", lambda x: math.log(2 * x.n)),
-    Named("-ln(2N)", lambda x: -math.log(2 * x.n)),
-    Named("ln(number of candidates)", lambda x: math.log(x.negatives + 1)),
-    Named("-ln(number of candidates)", lambda x: -math.log(x.negatives + 1)),
-    Named("ln(number of negatives)", lambda x: math.log(x.negatives) if x.negatives else None),
-    Named("-ln(number of negatives)", lambda x: -math.log(x.negatives) if x.negatives else None),
-    Named("ln τ", _with_temperature(math.log)),
-    Named("-ln τ", _with_temperature(lambda t: -math.log(t))),
-    Named("1/τ", _with_temperature(lambda t: 1 / t)),
-    Named("-1/τ", _with_temperature(lambda t: -1 / t)),
-    Named("1", lambda x: 1.0),
-    Named("-1", lambda x: -1.0),
+_LOGARITHMS: tuple[tuple[str, Callable[[Facts], float | None]], ...] = (
+    ("ln N", lambda x: math.log(x.n)),
+    ("ln 2", lambda x: math.log(2)),
+    ("ln(2N)", lambda x: math.log(2 * x.n)),
+    ("ln(number of candidates)", lambda x: math.log(x.negatives + 1)),
+    ("ln(number of negatives)", lambda x: math.log(x.negatives) if x.negatives else None),
+    ("ln τ", _with_temperature(math.log)),
+    ("1/τ", _with_temperature(lambda t: 1 / t)),
+    ("1", lambda x: 1.0),
 )
+
+
+def _less(f: Callable[[Facts], float | None]) -> Callable[[Facts], float | None]:
+    return lambda x: None if (y := f(x)) is None else -y
+
+
+OFFSETS = tuple(named for name, f in _LOGARITHMS for named in (Named(name, f), Named(f"-{name}", _less(f))))
 
 # Who multiplies the same loss by what, on purpose: value over the mean of the paper.
 CONVENTIONS = {

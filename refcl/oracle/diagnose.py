@@ -4,26 +4,27 @@ In:  a question, answers and, where it can be called again, the candidate.
 Out: a `Diagnosis`: the names that explain value and gradients, or none, and what was noticed on the way.
 """
 
-from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from refcl.oracle.candidate import CannotJudge
 from refcl.oracle.compare import agrees
-from refcl.oracle.evidence import Call, Invariant, Result, invariants
+from refcl.oracle.evidence import Call, Expectations, Invariant, Result, invariants
 from refcl.oracle.factors import Fit, fit
 from refcl.oracle.harmless import forgiven
-from refcl.oracle.measure.instrument import Measurement, measure
+from refcl.oracle.measure import instrument
+from refcl.oracle.measure.instrument import Measurement
 from refcl.oracle.measure.precision import few_digits
 from refcl.oracle.mistakes import DISTRIBUTED, Variation, variations
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.numerics import cancellation, constant_inside, noise, raw_exponentials_fail
 from refcl.oracle.permuted import any_order
 from refcl.oracle.probes import ABOUT, REMEDY
-from refcl.oracle.question import Question, scaled
-from refcl.oracle.recipe import Expected, Recipe
+from refcl.oracle.question import Question
+from refcl.oracle.recipe import Expected
 
 
 @dataclass(frozen=True)
@@ -60,49 +61,6 @@ class Diagnosis:
     measurement: Any = None
 
 
-class Expectations:
-    """What a recipe makes of each probe, computed once; without gradients where none came."""
-
-    def __init__(self, question: Question, results: list[Result], recipe: Recipe) -> None:
-        self.question, self.results, self.recipe = question, results, recipe
-        self.known: dict[int, Expected] = {}
-        self.values: dict[int, Expected] = {}
-
-    def __call__(self, k: int) -> Expected:
-        outcome = self.results[k].outcome
-        if outcome.grads is None and outcome.dscalar is None:
-            return self.value(k)
-        if k not in self.known:
-            self.known[k] = self._evaluated(k, value_only=False)
-        return self.known[k]
-
-    def value(self, k: int) -> Expected:
-        """Return the value alone, which is a third of the work and tells most recipes apart."""
-        if k not in self.known and k not in self.values:
-            self.values[k] = self._evaluated(k, value_only=True)
-        return self.known[k] if k in self.known else self.values[k]
-
-    def _evaluated(self, k: int, *, value_only: bool) -> Expected:
-        r = self.results[k]
-        answer = self.question.under(r.probe).evaluate(
-            self.recipe, r.wide, r.probe.scalar, r.upstream, value_only=value_only
-        )
-        return scaled(answer, self.question.factor_at(r.wide, r.probe.scalar))
-
-    def held_to(self, results: list[Result]) -> "Expectations":
-        """Return the same for other outcomes of the same probes."""
-        other = copy(self)
-        other.results = results
-        return other
-
-    def explain(self, *, scalar: bool) -> bool:
-        """Return whether every answer is what the recipe makes: values first, gradients where they came."""
-        return all(
-            agrees(self.value(k), r.outcome, scalar=False, grads=False) and agrees(self(k), r.outcome, scalar=scalar)
-            for k, r in enumerate(self.results)
-        )
-
-
 def diagnose(
     question: Question,
     results: list[Result],
@@ -117,14 +75,10 @@ def diagnose(
     ----------
     question : Question
         What was asked.
-    results : list of Result
-        Every decisive probe with what came and what was right.
-    call : callable, optional
-        The candidate, where it can be asked again.
-    shape : tuple of int, optional
-        The one that the candidate is built for.
-    extra : int
-        How many rows ``key`` has more than ``query``.
+    results, call : list of Result, callable
+        As in `check.judge`; of the results those that decide.
+    shape, extra : optional
+        As ``shape`` and ``extra_keys`` of `check`.
 
     Returns
     -------
@@ -132,7 +86,7 @@ def diagnose(
         Names that explain all of it, differences that were measured, or nothing.
     """
     diagnosis = Diagnosis()
-    broken = [r for r in results if not r.outcome.finite and not _may_overflow(question, r)]
+    broken = [r for r in results if not r.outcome.finite and not raw_exponentials_fail(question, r)]
     rest = [r for r in results if all(r is not x for x in broken)]
     not_finite = _not_finite(question, broken, rest) if broken else None
     if not_finite is not None and not any(r.outcome.finite and not agrees(r.right, r.outcome) for r in rest):
@@ -180,20 +134,16 @@ def _measured(
     extra: int,
 ) -> list[Finding]:
     """Measure what has no name: what is exact first, then two names at once, then what is inside."""
-    exact = measure(question, judged, call, shape, extra, "exact")
+    exact = instrument.exact(question, judged)
     if exact.differences:
         diagnosis.measurement = exact
         return []
     rough = few_digits(question, judged, call) if call is not None else ""
     found = [Finding(("low-precision",), rough)] if rough else _two(question, judged)
     if not found:
-        diagnosis.measurement = measure(question, judged, call, shape, extra, "inside")
+        diagnosis.measurement = instrument.inside(question, judged, call, shape, extra)
         diagnosis.measurement.settings += exact.settings
     return found
-
-
-def _may_overflow(question: Question, r: Result) -> bool:
-    return raw_exponentials_fail(question, r)
 
 
 _OVERFLOW = "overflow-at-small-temperature"
@@ -271,7 +221,7 @@ def _named(
             singles.append(finding)
         elif finding.ids:
             return [finding]
-    singles += [Finding((v.id,), v.detail) for v, e in bank if e.explain(scalar=True)]
+    singles += [Finding((v.id,), v.detail) for v, e in bank if e.explain()]
     if not singles and constants:
         singles = [
             Finding((id_,), detail)
@@ -288,10 +238,23 @@ def _named(
 
 
 def _two(question: Question, results: list[Result]) -> list[Finding]:
-    """Try every two mistakes at once, those with gradients first; what counts as right by itself may be beside them."""
+    """Try every two mistakes at once, the choices of one recipe made wrongly twice; those with gradients first.
+
+    What counts as right by itself may be beside them.
+    """
     results = sorted(forgiven(results), key=lambda r: (r.outcome.grads is None, r.outcome.eps))
-    bank = [(v, Expectations(question, results, r)) for v, r in variations(question.recipe)]
-    return _one_for_each_name(_pairs(question, results, bank))
+    found, recipe = [], question.recipe
+    for (v, once), (w, other) in combinations(variations(recipe), 2):
+        twice = w.vary(once) if w.id != v.id else None
+        if twice is None or twice in (once, other):
+            continue
+        expected = Expectations(question, results, twice)
+        if expected.explain(scalar=False):
+            ids: tuple[str, ...] = (v.id, w.id)
+            if not expected.explain():
+                ids = (*ids, "temperature-gradient-wrong")
+            found.append(Finding(ids, "; ".join(filter(None, (v.detail, w.detail)))))
+    return _one_for_each_name(found)
 
 
 def _as_finding(question: Question, found: Fit, first: tuple[str, ...], detail: str) -> Finding:
@@ -308,24 +271,6 @@ def _distributed(question: Question, found: Fit, id_: str) -> str:
     if id_ == "scaled-by-constant" and question.recipe.ranks > 1 and found.value.is_one and found.gradient is not None:
         return "world-size-factor" if world & set(found.gradient.names) else id_
     return id_
-
-
-def _pairs(question: Question, results: list[Result], bank: list[tuple[Variation, Expectations]]) -> list[Finding]:
-    """Try every two mistakes at once: the choices of one recipe, made wrongly twice."""
-    found = []
-    for k, (v, _) in enumerate(bank):
-        once = v.vary(question.recipe)
-        for w, _ in bank[k + 1 :]:
-            twice = w.vary(once) if once is not None and w.id != v.id else None
-            if twice is None or twice == once or twice == w.vary(question.recipe):
-                continue
-            expected = Expectations(question, results, twice)
-            if expected.explain(scalar=False):
-                ids: tuple[str, ...] = (v.id, w.id)
-                if not expected.explain(scalar=True):
-                    ids = (*ids, "temperature-gradient-wrong")
-                found.append(Finding(ids, "; ".join(filter(None, (v.detail, w.detail)))))
-    return found
 
 
 def _one_for_each_name(findings: list[Finding]) -> list[Finding]:

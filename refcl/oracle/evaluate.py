@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from refcl.core.arrays import Array
-from refcl.oracle.normalizing import denormalize, normalize
-from refcl.oracle.pools import Pool
-from refcl.oracle.pools import pool as pool_of_recipe
+from refcl.oracle.normalizing import Sphere, denormalize, normalize
+from refcl.oracle.pools import pool
 from refcl.oracle.recipe import Expected, Recipe
-from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows
+from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows, several
 from refcl.walk.pooling.soft_maximum import soft_maximum
 from refcl.walk.reduce import reduce
-from refcl.walk.similarity import inner_product
 
 
 def evaluate(
@@ -28,7 +26,7 @@ def evaluate(
     positive: Array | None = None,
     ignore: Array | None = None,
     value_only: bool = False,
-    pool: Pool | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Expected:
     """Walk through the rooms as the recipe says, and back.
 
@@ -48,8 +46,8 @@ def evaluate(
         Candidates left out.
     value_only : bool
         Do not walk back.
-    pool : callable, optional
-        What stands between similarities and losses, where it is none of the recipe's own pools.
+    settings : dict, optional
+        Of a loss that is more than its pool: labels, weights, a share of false negatives.
 
     Returns
     -------
@@ -65,17 +63,11 @@ def evaluate(
     >>> round(float(evaluate(Recipe(embeddings=False), (s,), 0.2).value), 9)
     0.622695196
     """
-    if recipe.embeddings:
-        z, sphere = normalize(inputs, recipe.normalization, recipe.eps)
-        stack = np.concatenate(z)  # (T, D)
-        roles = roles_of_rows(recipe, len(z[0]), sum(len(x) for x in z[1:]), positive, ignore)
-        s, product = inner_product.forward(stack[roles.rows], stack)
-    else:
-        s, product, sphere = inputs[0], None, None
-        stack = np.ones((1, 1))
-        roles = roles_of_matrix(recipe, s, positive, ignore)
+    s, roles, stack, sphere = compared(recipe, inputs, positive, ignore)
+    if recipe.inside == "supervised":
+        roles = several(recipe, roles, settings or {})
     with np.errstate(all="ignore"):
-        pooled = (pool or pool_of_recipe)(recipe, s, scalar, roles)
+        pooled = pool(recipe, s, scalar, roles, settings or {})
         value, dloss = _penalize(recipe, pooled.loss, roles, upstream)
         worst = float(np.max(np.abs(pooled.loss))) if np.all(np.isfinite(pooled.loss)) else np.inf
         total = float(len(np.atleast_1d(pooled.loss))) if recipe.reduction == "sum" else 1.0
@@ -88,7 +80,7 @@ def evaluate(
         heaviest = 1.0 if upstream is None or recipe.reduction != "none" else float(np.max(np.abs(upstream)))
         floor = pooled.sharpness * longest * heaviest / (len(dloss) if recipe.reduction == "mean" else 1)
         if recipe.embeddings:
-            grads = _to_embeddings(recipe, ds, product, sphere, roles, inputs)
+            grads = _to_embeddings(recipe, ds, stack, sphere, roles, inputs)
             lengths = sphere.lengths if sphere is not None else (1.0,) * len(grads)
         else:
             grads, lengths = (ds,), (1.0,)
@@ -98,6 +90,18 @@ def evaluate(
         )
     scalar_size = max(abs(dscalar or 0.0), dscalar_size, _steepest_by_scalar(recipe, scalar, s, heaviest * total))
     return Expected(value, grads, dscalar, value_size, sizes, scalar_size * pooled.condition)
+
+
+def compared(
+    recipe: Recipe, inputs: tuple[Array, ...], positive: Array | None, ignore: Array | None
+) -> tuple[Array, Roles, Array, Sphere | None]:
+    """Return the similarities (A, T), the roles, and what the similarities are of: all rows (T, D), normalized."""
+    if not recipe.embeddings:
+        return inputs[0], roles_of_matrix(recipe, inputs[0], positive, ignore), np.ones((1, 1)), None
+    z, sphere = normalize(inputs, recipe.normalization, recipe.eps)
+    roles = roles_of_rows(recipe, len(z[0]), sum(len(x) for x in z[1:]), positive, ignore)
+    stack = np.concatenate(z)
+    return stack[roles.rows] @ stack.T, roles, stack, sphere
 
 
 def _steepest_by_scalar(recipe: Recipe, scalar: float | None, s: Array, weight: float) -> float:
@@ -112,28 +116,21 @@ def _steepest_by_scalar(recipe: Recipe, scalar: float | None, s: Array, weight: 
 
 def _penalize(recipe: Recipe, loss: Any, roles: Roles, upstream: Any) -> tuple[Any, Any]:
     """Return the value and, on the way back, dloss: what stands after the pool."""
-    slope = np.ones_like(loss)
-    if recipe.log_plus is not None:
-        p = np.exp(-loss)
-        loss, slope = -np.log(p + recipe.log_plus), p / (p + recipe.log_plus)
-    if recipe.log_clamp is not None:
-        cap = -np.log(recipe.log_clamp)
-        loss, slope = np.minimum(loss, cap), np.where(loss < cap, slope, 0.0)
     if recipe.log_of_mean is not None:
-        return _log_of_mean(recipe, loss, slope, roles)
+        return _log_of_mean(recipe, loss, roles)
     if recipe.combine == "outer by direction":
         # each direction broadcasts within itself
         inside = np.zeros_like(loss)
         for rows in roles.by_direction:
             inside[np.ix_(rows, rows)] = 1.0 / len(rows)
         weight = inside / (len(loss) if recipe.reduction == "mean" else 1.0 / len(roles.by_direction[0]))
-        return np.sum(np.where(weight > 0, loss, 0.0) * weight), weight * slope
+        return np.sum(np.where(weight > 0, loss, 0.0) * weight), weight
     value, cache = reduce.forward(loss, reduction=recipe.reduction)
     dvalue = np.ones_like(value) if upstream is None or recipe.reduction != "none" else upstream
-    return value, reduce.backward(dvalue, cache) * slope
+    return value, reduce.backward(dvalue, cache)
 
 
-def _log_of_mean(recipe: Recipe, loss: Any, slope: Any, roles: Roles) -> tuple[Any, Any]:
+def _log_of_mean(recipe: Recipe, loss: Any, roles: Roles) -> tuple[Any, Any]:
     groups = roles.by_direction if recipe.log_of_mean == "by direction" else (np.arange(len(loss)),)
     value, dloss = 0.0, np.zeros_like(loss)
     for rows in groups:
@@ -144,20 +141,19 @@ def _log_of_mean(recipe: Recipe, loss: Any, slope: Any, roles: Roles) -> tuple[A
         value += float(np.log(len(rows)) - gap[0]) / len(groups)
         dloss[rows] = cache.relative[0] / len(groups)
     factor = float(len(loss)) if recipe.reduction == "sum" else 1.0
-    return np.asarray(value * factor), dloss * slope * factor
+    return np.asarray(value * factor), dloss * factor
 
 
 def _to_embeddings(
-    recipe: Recipe, ds: Any, product: Any, sphere: Any, roles: Roles, inputs: tuple[Any, ...]
+    recipe: Recipe, ds: Any, stack: Any, sphere: Any, roles: Roles, inputs: tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    dz_anchor, dz = inner_product.backward(ds, product)
+    dz = ds.T @ stack[roles.rows]
     if "candidates" in recipe.detached:
         dz = np.zeros_like(dz)
     if "remote" in recipe.detached and len(inputs) == 2:
         rank = rank_of(len(inputs[0]), len(inputs[1]), recipe.ranks)
-        dz = np.where(rank[roles.rows][:, None] == rank[None, :], ds, 0.0).T @ product.z
-    dz = dz.copy()
-    np.add.at(dz, roles.rows, dz_anchor)
+        dz = np.where(rank[roles.rows][:, None] == rank[None, :], ds, 0.0).T @ stack[roles.rows]
+    np.add.at(dz, roles.rows, ds @ stack)
     n = len(inputs[0])
     grads = denormalize((dz[:n], dz[n:])[: len(inputs)], sphere, recipe.jacobian)
     return tuple(

@@ -7,15 +7,17 @@ Out: sentences, for a report whose verdict needs company.
 import contextlib
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refcl.oracle.candidate import CannotJudge, Outcome
+from refcl.oracle.compare import agrees
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
-from refcl.oracle.recipe import Expected
+from refcl.oracle.recipe import Expected, Recipe
 
 Call = Callable[[Probe], Outcome]
 
@@ -34,6 +36,42 @@ class Result(NamedTuple):
     @property
     def upstream(self) -> Any:
         return None if self.probe.upstream is None else self.probe.upstream.astype(np.float64)
+
+
+class Expectations:
+    """What a recipe makes of each probe, computed once; without gradients where none came."""
+
+    def __init__(self, question: Question, results: list[Result], recipe: Recipe) -> None:
+        self.question, self.results, self.recipe = question, results, recipe
+        self.known: dict[int, Expected] = {}
+        self.values: dict[int, Expected] = {}
+
+    def __call__(self, k: int) -> Expected:
+        outcome = self.results[k].outcome
+        if outcome.grads is None and outcome.dscalar is None:
+            return self.value(k)
+        if k not in self.known:
+            self.known[k] = self.question.made(self.recipe, self.results[k])
+        return self.known[k]
+
+    def value(self, k: int) -> Expected:
+        """Return the value alone, which is a third of the work and tells most recipes apart."""
+        if k not in self.known and k not in self.values:
+            self.values[k] = self.question.made(self.recipe, self.results[k], value_only=True)
+        return self.known[k] if k in self.known else self.values[k]
+
+    def held_to(self, results: list[Result]) -> "Expectations":
+        """Return the same for other outcomes of the same probes."""
+        other = copy(self)
+        other.results = results
+        return other
+
+    def explain(self, *, scalar: bool = True) -> bool:
+        """Return whether every answer is what the recipe makes: values first, gradients where they came."""
+        return all(
+            agrees(self.value(k), r.outcome, scalar=False, grads=False) and agrees(self(k), r.outcome, scalar=scalar)
+            for k, r in enumerate(self.results)
+        )
 
 
 class Invariant(NamedTuple):
@@ -91,37 +129,34 @@ def _laws_of_the_gradient(question: Question, result: Result) -> list[Invariant]
 
 def _laws_of_the_value(question: Question, result: Result, call: Call) -> list[Invariant]:
     probe, value, found = result.probe, result.outcome.value, []
-    if question.positive is not None or question.ignore is not None or question.recipe.reduction == "none":
+    recipe = question.recipe
+    if question.positive is not None or question.ignore is not None or recipe.reduction == "none":
         return []
-    if question.recipe.pool == "pair":
+    if recipe.pool == "pair":
         return []
     tolerance = 1e4 * result.outcome.eps * (1 + abs(result.right.value_size))
     n = len(probe.inputs[0])
     turn = np.roll(np.arange(n), 1)
+    moved: dict[str, tuple[Any, ...]] = {}
     if len(probe.inputs) == 2:
         a, b = probe.inputs
-        order = np.concatenate([turn, np.arange(n, len(b))])
-        moved = replace(probe, inputs=(a[turn], b[order]))
-        found.append(_law("the order of the rows does not matter", _gap(call(moved).value, value), tolerance))
         d = a.shape[1]
         q = np.linalg.qr(np.random.default_rng(0).standard_normal((d, d)))[0].astype(a.dtype)
-        turned = replace(probe, inputs=(a @ q, b @ q))
-        found.append(_law("a rotation of all embeddings does not matter", _gap(call(turned).value, value), tolerance))
-        if question.recipe.normalization == "rows":
-            longer = a.copy()
-            longer[0] *= 3.0
-            stretched = replace(probe, inputs=(longer, b))
-            found.append(_law("the length of a row does not matter", _gap(call(stretched).value, value), tolerance))
-        same = replace(probe, inputs=(np.ones_like(a), np.ones_like(b)))
-        found.append(_collapse(question, same, call, tolerance))
+        moved["the order of the rows does not matter"] = a[turn], b[np.concatenate([turn, np.arange(n, len(b))])]
+        moved["a rotation of all embeddings does not matter"] = a @ q, b @ q
+        if recipe.normalization == "rows":
+            moved["the length of a row does not matter"] = np.concatenate([3.0 * a[:1], a[1:]]), b
     else:
         s = probe.inputs[0]
         columns = np.concatenate([turn, np.arange(n, s.shape[1])])
-        moved = replace(probe, inputs=(s[turn][:, columns],))
-        found.append(_law("the order of the anchors does not matter", _gap(call(moved).value, value), tolerance))
-        if question.recipe.pool == "softmax" or question.base is None:
-            shifted = replace(probe, inputs=(s + np.asarray(0.25, dtype=s.dtype),))
-            found.append(_law("only differences of similarities matter", _gap(call(shifted).value, value), tolerance))
+        moved["the order of the anchors does not matter"] = (s[turn][:, columns],)
+        if recipe.pool == "softmax" or question.base is None:
+            moved["only differences of similarities matter"] = (s + np.asarray(0.25, dtype=s.dtype),)
+    for law, inputs in moved.items():
+        found.append(_law(law, _gap(call(replace(probe, inputs=inputs)).value, value), tolerance))
+    if len(probe.inputs) == 2:
+        same = replace(probe, inputs=(np.ones_like(a), np.ones_like(b)))
+        found.append(_collapse(question, same, call, tolerance))
     return found
 
 

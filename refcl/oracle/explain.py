@@ -83,24 +83,17 @@ def explain_value(
 _ALIGNED = "every positive is aligned (similarity 1) and everything else orthogonal (similarity 0)"
 
 
-def _aligned(n: int, temperature: float | None) -> list[tuple[float, str, str]]:
+def _aligned(n: int, t: float | None) -> list[tuple[float, str, str]]:
     """Return the values at the other end: positives aligned, others orthogonal."""
-    if temperature is None or n < 2:
+    if t is None or n < 2:
         return []
-    t = temperature
+    dcl = "a decoupled loss (DCL: the positive is not in the denominator)"
+    both, one = math.log1p((2 * n - 2) * math.exp(-1 / t)), math.log1p((n - 1) * math.exp(-1 / t))
     return [
-        (math.log1p((2 * n - 2) * math.exp(-1 / t)), "ln(1 + (2N-2) exp(-1/τ))", f"NT-Xent where {_ALIGNED}"),
-        (math.log1p((n - 1) * math.exp(-1 / t)), "ln(1 + (N-1) exp(-1/τ))", f"InfoNCE or CLIP where {_ALIGNED}"),
-        (
-            math.log(2 * n - 2) - 1 / t,
-            "ln(2N-2) - 1/τ",
-            f"a decoupled loss (DCL: the positive is not in the denominator) where {_ALIGNED}",
-        ),
-        (
-            math.log(n - 1) - 1 / t if n > 1 else 0.0,
-            "ln(N-1) - 1/τ",
-            f"a decoupled loss of one direction where {_ALIGNED}",
-        ),
+        (both, "ln(1 + (2N-2) exp(-1/τ))", f"NT-Xent where {_ALIGNED}"),
+        (one, "ln(1 + (N-1) exp(-1/τ))", f"InfoNCE or CLIP where {_ALIGNED}"),
+        (math.log(2 * n - 2) - 1 / t, "ln(2N-2) - 1/τ", f"{dcl} where {_ALIGNED}"),
+        (math.log(n - 1) - 1 / t, "ln(N-1) - 1/τ", f"a decoupled loss of one direction where {_ALIGNED}"),
     ]
 
 
@@ -142,31 +135,20 @@ def _ends(loss: float, n: int, temperature: float | None) -> list[Explanation]:
 
 
 def _candidates(n: int) -> list[tuple[float, str, str]]:
-    found = [
+    two = (
+        "a choice between two: the positive has one equal among the negatives, every sample is twice in the batch"
+        " (duplicates), or left to chance"
+    )
+    missing = f"the positive is missing from the denominator, and collapsed: {_COLLAPSE}"
+    return [
         (math.log(2 * n - 1), "ln(2N-1)", f"NT-Xent over 2N - 1 candidates, collapsed: {_COLLAPSE}"),
         (math.log(n), "ln N", f"InfoNCE or CLIP over N candidates, collapsed: {_COLLAPSE}"),
         (math.log(2 * n), "ln(2N)", f"2N candidates: oneself is among them, and collapsed: {_COLLAPSE}"),
         (math.log(n + 1), "ln(N+1)", f"N + 1 candidates: the positive and N others, collapsed: {_COLLAPSE}"),
-        (
-            math.log(2.0),
-            "ln 2",
-            (
-                "a choice between two: the positive has one equal among the negatives, every sample is twice in the"
-                " batch (duplicates), or left to chance"
-            ),
-        ),
+        (math.log(2 * n - 2) if n > 1 else math.nan, "ln(2N-2)", missing),
+        (math.log(2.0), "ln 2", two),
         (0.0, "0", "no negatives, or positives that dominate everything"),
     ]
-    if n > 1:
-        found.insert(
-            4,
-            (
-                math.log(2 * n - 2),
-                "ln(2N-2)",
-                f"the positive is missing from the denominator, and collapsed: {_COLLAPSE}",
-            ),
-        )
-    return found
 
 
 def _scales(n: int, temperature: float | None) -> list[tuple[float, str, str]]:

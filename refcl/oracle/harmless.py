@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.compare import ROUNDINGS, agrees
+from refcl.oracle.compare import ROUNDINGS, agrees, parts
 from refcl.oracle.evidence import Result
 from refcl.oracle.question import Question, ask
 
@@ -17,7 +17,7 @@ SMALL = 1e-6  # relative: below it a deviation is a note
 HALF_ULP = 1.3e-7  # relative: what rounding a constant to float32 may move it by
 
 
-def harmless(question: Question, results: list[Result], judged: list[Any]) -> list[str]:
+def harmless(question: Question, results: list[Result]) -> list[str]:
     """Return notes that say why answers that are off are right, or nothing where they are not.
 
     Parameters
@@ -26,8 +26,6 @@ def harmless(question: Question, results: list[Result], judged: list[Any]) -> li
         What was asked.
     results : list of Result
         Every decisive answer.
-    judged : list of Judged
-        The same with how each part fared.
     """
     if not all(r.outcome.finite for r in results):
         return []
@@ -110,19 +108,7 @@ def relative_error(r: Result) -> float:
     """Return the largest error of an answer, each part relative to its own largest entry, where it is no rounding."""
     if agrees(r.right, r.outcome):
         return 0.0
-    off = [_one(r.outcome.value, r.right.value, r.right.value_size, r.outcome.eps)]
-    if r.outcome.grads is not None:
-        off += [
-            _one(g, w, s, r.outcome.eps)
-            for g, w, s in zip(r.outcome.grads, r.right.grads, r.right.grad_sizes, strict=True)
-        ]
-    if r.outcome.dscalar is not None and r.right.dscalar is not None:
-        off.append(_one(r.outcome.dscalar, r.right.dscalar, r.right.dscalar_size, r.outcome.eps))
-    off += [
-        _one(g, w, s, r.outcome.eps)
-        for g, w, s in zip(r.outcome.dmore, r.right.dmore, r.right.dmore_sizes, strict=False)
-    ]
-    return max(off)
+    return max(_one(got, want, size, r.outcome.eps) for _, _, got, want, size, _ in parts(r.right, r.outcome))
 
 
 def _one(got: Any, want: Any, size: Any, eps: float) -> float:

@@ -7,16 +7,17 @@ Out: the constant that explains them, or what kind of noise they are.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refcl.oracle.candidate import CannotJudge
-from refcl.oracle.compare import agrees, compare
-from refcl.oracle.evidence import Call, Result
+from refcl.oracle.compare import agrees, compare, parts
+from refcl.oracle.evidence import Call, Expectations, Result
 from refcl.oracle.mistakes import constant_term
-from refcl.oracle.question import Question, scaled
-from refcl.oracle.recipe import Expected, Extra, Recipe
+from refcl.oracle.question import Question
+from refcl.oracle.recipe import Extra, InLog, Recipe
 from refcl.oracle.roots import root
 
 ROUND_CONSTANTS = (
@@ -42,61 +43,34 @@ class Family(NamedTuple):
 
 
 def _families(recipe: Recipe) -> Iterator[Family]:
-    def with_log_plus(r: Recipe, log_eps: float) -> Recipe:
-        return replace(r, log_plus=math.exp(log_eps))
+    def adding(make: Callable[[Recipe, float], Extra]) -> Callable[[Recipe, float], Recipe]:
+        return lambda r, c: replace(r, extra=make(r, c))
 
-    def with_clamp(r: Recipe, log_eps: float) -> Recipe:
-        return replace(r, log_clamp=max(math.exp(log_eps), 1e-320))
-
-    def with_term(r: Recipe, c: float) -> Recipe:
-        return replace(r, extra=constant_term(c))
-
-    def with_masked_similarity(r: Recipe, c: float) -> Recipe:
-        alpha = r.scale
-        return replace(r, extra=Extra(lambda t, top: np.asarray(c * alpha.at(t)), lambda t: c * alpha.slope(t)))
-
-    def with_shifted_term(r: Recipe, log_eps: float) -> Recipe:
-        return replace(r, extra=Extra(lambda t, top: top + log_eps))
-
-    def with_term_above_itself(r: Recipe, log_eps: float) -> Recipe:
-        # The greatest logit of all may be one's own: SupContrast's shift.
-        return replace(r, extra=Extra(lambda t, top: top + log_eps, above_itself=True))
+    def before_temperature(r: Recipe, c: float) -> Extra:
+        return Extra(lambda t, top: np.asarray(c * r.scale.at(t)), lambda t: c * r.scale.slope(t))
 
     logs = tuple(math.log(x) for x in ROUND_CONSTANTS)
-    if recipe.embeddings and recipe.candidates == "all":
-        yield Family(
-            "finite-mask-leak",
-            lambda c: f"the masked logit is {c:.6g}, after the temperature",
-            with_term,
-            ROUND_MASKS,
-            False,
-        )
-        yield Family(
-            "finite-mask-leak",
-            lambda c: f"the masked similarity is {c:.6g}, before the temperature",
-            with_masked_similarity,
-            ROUND_MASKS,
-            False,
-        )
-    if recipe.inside != "supervised":
-        yield Family("epsilon-in-log", lambda e: f"-log(p + {e:.6g})", with_log_plus, logs, True)
-        yield Family("epsilon-in-log", lambda e: f"-log(max(p, {e:.6g}))", with_clamp, logs, True)
-    yield Family("epsilon-in-log", lambda e: f"the sum of raw exponentials has {e:.6g} added", with_term, logs, True)
-    yield Family(
-        "epsilon-in-log",
-        lambda e: f"the sum of exponentials has {e:.6g} added, after the greatest logit was taken out",
-        with_shifted_term,
-        logs,
-        True,
-    )
-    if recipe.embeddings and recipe.candidates == "all":
-        yield Family(
-            "epsilon-in-log",
-            lambda e: f"the sum of exponentials has {e:.6g} added, after the greatest logit, one's own, was taken out",
-            with_term_above_itself,
-            logs,
-            True,
-        )
+    everyone = recipe.embeddings and recipe.candidates == "all"
+    after, added = adding(lambda r, c: constant_term(c)), "the sum of exponentials has {:.6g} added, after the greatest"
+    if everyone:
+        leak, masked = "finite-mask-leak", (ROUND_MASKS, False)
+        yield Family(leak, "the masked logit is {:.6g}, after the temperature".format, after, *masked)
+        before = adding(before_temperature)
+        yield Family(leak, "the masked similarity is {:.6g}, before the temperature".format, before, *masked)
+    eps = "epsilon-in-log"
+    if recipe.inside != "supervised" or recipe.form == "out":
+        yield Family(eps, "-log(p + {:.6g})".format, partial(_in_log, True), logs, True)
+        yield Family(eps, "-log(max(p, {:.6g}))".format, partial(_in_log, False), logs, True)
+    yield Family(eps, "the sum of raw exponentials has {:.6g} added".format, after, logs, True)
+    shifted = adding(lambda r, c: Extra(lambda t, top: top + c))
+    yield Family(eps, f"{added} logit was taken out".format, shifted, logs, True)
+    if everyone:  # the greatest logit of all may be one's own: SupContrast's shift
+        shifted = adding(lambda r, c: Extra(lambda t, top: top + c, above_itself=True))
+        yield Family(eps, f"{added} logit, one's own, was taken out".format, shifted, logs, True)
+
+
+def _in_log(added: bool, r: Recipe, log_eps: float) -> Recipe:
+    return replace(r, in_log=InLog(max(math.exp(log_eps), 1e-320), added))
 
 
 def constant_inside(question: Question, results: list[Result]) -> list[tuple[str, str]]:
@@ -119,7 +93,7 @@ def constant_inside(question: Question, results: list[Result]) -> list[tuple[str
         known = [c for c in family.round_values if abs(c - constant) < 0.05 * max(abs(constant), 1.0)]
         short = [float(f"{constant:.{d}g}") for d in (2, 3)] if not family.from_log else []
         for c in (*known, *short, *([constant] if failing >= 3 else [])):
-            if _explains(question, family.recipe(recipe, c), results):
+            if Expectations(question, results, family.recipe(recipe, c)).explain():
                 detail = family.said(math.exp(c) if family.from_log else c)
                 found.append((c in known or c in short, family.id, detail))
                 break
@@ -131,17 +105,10 @@ def constant_inside(question: Question, results: list[Result]) -> list[tuple[str
 def _of_the_dtype(question: Question, family: Family, results: list[Result]) -> list[tuple[bool, str, str]]:
     """Try the constants that a precision brings along, which are other numbers in float32 than in float64."""
     for what in ("tiny", "eps") if family.from_log else ():
-        if all(_explains(question, family.recipe(question.recipe, _of(r, what)), [r]) for r in results):
+        recipes = [family.recipe(question.recipe, _of(r, what)) for r in results]
+        if all(Expectations(question, [r], x).explain() for r, x in zip(results, recipes, strict=True)):
             return [(True, family.id, f"{family.said(math.exp(_of(results[0], what)))}: finfo(dtype).{what}")]
     return []
-
-
-def _explains(question: Question, recipe: Recipe, results: list[Result]) -> bool:
-    return all(
-        agrees(_answer(question, recipe, r, value_only=True), r.outcome, scalar=False, grads=False)
-        and agrees(_answer(question, recipe, r), r.outcome)
-        for r in results
-    )
 
 
 def _of(r: Result, what: str) -> float:
@@ -163,16 +130,11 @@ def _solve(question: Question, family: Family, r: Result) -> float | None:
 
     def off(c: float) -> float:
         with np.errstate(all="ignore"):
-            answer = _answer(question, family.recipe(question.recipe, c), r, value_only=True)
+            answer = question.made(family.recipe(question.recipe, c), r, value_only=True)
             return float(np.sum(answer.value - r.outcome.value))
 
     c = root(off, -745.0, 25.0 if not family.from_log else -0.5)
     return c if math.isfinite(c) else None
-
-
-def _answer(question: Question, recipe: Recipe, r: Result, *, value_only: bool = False) -> Expected:
-    answer = question.under(r.probe).evaluate(recipe, r.wide, r.probe.scalar, r.upstream, value_only=value_only)
-    return scaled(answer, question.factor_at(r.wide, r.probe.scalar))
 
 
 def _finite(x: float) -> float:
@@ -235,7 +197,7 @@ def noise(question: Question, results: list[Result], call: Call, *, step: float,
     rough, relative = [], []
     rng = np.random.default_rng(7)
     for r in results[:4]:
-        errors = [_error(r.right, r)]
+        errors = [_error(r)]
         for _ in range(4):
             inputs = tuple((x * (1 + step * rng.uniform(-1, 1, x.shape))).astype(x.dtype) for x in r.probe.inputs)
             probe = replace(r.probe, inputs=inputs)
@@ -243,8 +205,7 @@ def noise(question: Question, results: list[Result], call: Call, *, step: float,
                 outcome = call(probe)
             except CannotJudge:
                 return Noise(False, math.inf)
-            right = question.answer(probe)
-            errors.append(_error(right, Result(probe, outcome, right)))
+            errors.append(_error(Result(probe, outcome, question.answer(probe))))
         stacked = np.array(errors)
         finite = np.all(np.isfinite(stacked), axis=1)
         if not np.all(finite):
@@ -254,21 +215,11 @@ def noise(question: Question, results: list[Result], call: Call, *, step: float,
         stacked = stacked[finite]
         spread = float(np.linalg.norm(stacked - stacked.mean(axis=0)))
         rough.append(spread > part * float(np.linalg.norm(stacked)))
-        relative.append(float(np.max(np.abs(stacked))) / (float(np.max(np.abs(_answer_vector(r.right, r)))) or 1.0))
+        relative.append(float(np.max(np.abs(stacked))))
     return Noise(bool(rough) and all(rough), max(relative, default=math.inf))
 
 
-def _answer_vector(right: Expected, r: Result) -> Any:
-    parts = [np.atleast_1d(right.value)]
-    if r.outcome.grads is not None:
-        parts += [g.ravel() for g in right.grads]
-    return np.concatenate([p / (np.max(np.abs(p)) or 1.0) for p in parts])
-
-
-def _error(right: Expected, r: Result) -> Any:
-    parts = [np.atleast_1d(r.outcome.value - right.value) / (np.max(np.abs(right.value)) or 1.0)]
-    if r.outcome.grads is not None:
-        parts += [
-            (got - g).ravel() / (np.max(np.abs(g)) or 1.0) for got, g in zip(r.outcome.grads, right.grads, strict=True)
-        ]
-    return np.concatenate(parts)
+def _error(r: Result) -> Any:
+    """Return how far value and gradients are off, each relative to its own largest entry."""
+    both = [(got, want) for kind, _, got, want, _, _ in parts(r.right, r.outcome) if kind in ("value", "grads")]
+    return np.concatenate([np.ravel(got - want) / (float(np.max(np.abs(want))) or 1.0) for got, want in both])

@@ -1,9 +1,8 @@
-"""A loss that has no pool of the recipe's own: its rooms where they are known, else its pair, entered wrongly.
+"""A loss whose rooms are not known: its pair, entered wrongly.
 
 In:  a pair, a recipe, the inputs and the scalar.
 Out: the same as of `evaluate.evaluate`: value, gradients and their rounding sizes.
 What can be made wrongly around any pair: the sphere, the temperature, which row is whose positive, what is detached.
-What can be made wrongly inside: see `descendants`.
 """
 
 import math
@@ -12,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refcl.core.pair import AnyPair
-from refcl.oracle.descendants import SLIPS, pool_of
-from refcl.oracle.evaluate import evaluate
 from refcl.oracle.normalizing import denormalize, normalize
 from refcl.oracle.questions import row_of
 from refcl.oracle.recipe import Expected, Recipe, places
+from refcl.oracle.uniformities import SLIPS
 from refcl.walk.sphere import l2_normalize
 
 SLACK = 4.0  # nothing is known about the inside of the loss, so that its roundings are counted generously
@@ -33,42 +31,28 @@ def evaluate_pair(
     more_scalars: tuple[float, ...] = (),
     value_only: bool = False,
 ) -> Expected:
-    """Evaluate a pair under the choices of a recipe.
+    """Evaluate a pair under the choices of a recipe, as `evaluate.evaluate` does a loss whose rooms are known.
 
     Parameters
     ----------
-    recipe : Recipe
-        Where the rooms of the pair are not known, normalization, jacobian, scale, positive and detached are read.
+    recipe, inputs, scalar, value_only : optional
+        As in `evaluate.evaluate`; of the recipe normalization, jacobian, scale, positive and detached are read.
     pair : Pair
         The loss.
-    inputs : tuple of float64 arrays
-        Its arrays.
-    scalar : float or None
-        Temperature or log-scale; None where it has none.
     upstream : array, optional
         In the shape of the value.
     settings : dict
         Passed on to the pair.
     more_scalars : tuple of float
         What stands after the scalar, such as a bias.
-    value_only : bool
-        Do not walk back, where there is a walk.
     """
-    if recipe.inside not in (None, "uniform"):
-        return evaluate(
-            recipe,
-            inputs,
-            scalar,
-            upstream=None if upstream is None else upstream.reshape(-1),
-            positive=settings.get("positive"),
-            ignore=settings.get("ignore"),
-            value_only=value_only,
-            pool=pool_of(pair.__name__, settings, more_scalars),
-        )
     if recipe.positive is not None and not (recipe.embeddings and len(inputs) == 2):
         return _nothing(inputs)
-    order = _order(recipe, inputs)
-    moved = inputs if order is None else _reordered(inputs, order)
+    moved, order = inputs, None
+    if recipe.positive is not None:
+        n, m = len(inputs[0]), len(inputs[1])
+        order = recipe.positive(n + np.arange(m), n, m) - n
+        moved = inputs[0], inputs[1][order]
     sphere = None
     if "normalize" in pair.settings:
         moved, sphere = normalize(moved, recipe.normalization, recipe.eps)
@@ -85,8 +69,11 @@ def evaluate_pair(
         except ValueError:
             return _nothing(inputs)
     k = len(inputs)
-    dmoved = denormalize(tuple(grads[:k]), sphere, recipe.jacobian)
-    given = dmoved if order is None else _put_back(dmoved, order)
+    given = denormalize(tuple(grads[:k]), sphere, recipe.jacobian)
+    if order is not None:
+        back = np.zeros_like(given[1])
+        np.add.at(back, order, given[1])
+        given = given[0], back
     grads_of = tuple(
         np.zeros_like(g) if place in recipe.detached else np.asarray(g)
         for place, g in zip(places(k), given, strict=True)
@@ -135,23 +122,6 @@ def _effective(recipe: Recipe, scalar: float | None) -> tuple[float | None, floa
     if recipe.scalar == "log_scale":
         return (math.log(at), slope / at) if at > 0 else (math.nan, math.nan)
     return (1 / at, -slope / at**2) if at > 0 else (math.nan, math.nan)
-
-
-def _order(recipe: Recipe, inputs: tuple[Any, ...]) -> Any:
-    if recipe.positive is None:
-        return None
-    n, m = len(inputs[0]), len(inputs[1])
-    return recipe.positive(n + np.arange(m), n, m) - n
-
-
-def _reordered(inputs: tuple[Any, ...], order: Any) -> tuple[Any, ...]:
-    return inputs[0], inputs[1][order]
-
-
-def _put_back(grads: tuple[Any, ...], order: Any) -> tuple[Any, ...]:
-    back = np.zeros_like(grads[1])
-    np.add.at(back, order, grads[1])
-    return grads[0], back
 
 
 def _steep(recipe: Recipe, effective: float | None) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
-from refcl.oracle.question import Question, scaled
+from refcl.oracle.question import Question
 from refcl.oracle.recipe import Expected
 
 MOST_TRIED = 5040  # orders, those of seven rows, that are all tried by their values
@@ -94,10 +94,7 @@ class _Fit:
 
     def __call__(self, order: Order, *, value_only: bool = False, **change: Any) -> Expected:
         recipe = replace(self.question.recipe, positive=self.way(order), **change)
-        answer = self.question.under(self.r.probe).evaluate(
-            recipe, self.r.wide, self.r.probe.scalar, self.r.upstream, value_only=value_only
-        )
-        return scaled(answer, self.question.factor_at(self.r.wide, self.r.probe.scalar))
+        return self.question.made(recipe, self.r, value_only=value_only)
 
     def candidates(self) -> Iterator[Order]:
         """Yield the orders that may be the one, the likeliest first."""
@@ -167,8 +164,7 @@ class _Fit:
         Where they do, through a weight or a temperature of the whole batch, what is yielded is a guess like any other.
         """
         recipe = self.question.recipe
-        known = recipe.pool != "pair" or recipe.inside not in (None, "uniform")
-        if math.perm(self.columns, self.rows) > MOST_TRIED or recipe.reduction == "none" or not known:
+        if math.perm(self.columns, self.rows) > MOST_TRIED or recipe.reduction == "none" or not recipe.walked:
             return
         rows = np.arange(self.rows)
         of_pair = np.zeros((self.rows, self.columns))  # the loss of the anchors that (i, j) makes a pair of

@@ -85,14 +85,8 @@ def probes(
         What is asked.
     passes_scalar : bool
         Whether other temperatures can be tried than the one of the question.
-    shape : tuple of int, optional
-        (N, D), or (N, M) of similarities: all batches get it, for candidates that are built for one size.
-    extra : int
-        How many rows ``key`` has more than ``query``.
-    own : tuple of tuples of arrays
-        The user's own inputs, one tuple for each batch.
-    only_own : bool
-        Leave the built-in batches out.
+    shape, extra, own, only_own : optional
+        As ``shape``, ``extra_keys``, ``inputs`` and ``only_inputs`` of `check`; ``own`` has one tuple for each batch.
     few_shapes : bool
         Let batches share their size where it does not matter, for candidates that are compiled anew for each.
     """

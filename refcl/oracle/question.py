@@ -8,6 +8,7 @@ import inspect
 import math
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from refcl.core.pair import AnyPair, Pair
 from refcl.oracle.asked import OPTIONAL, base_of, factor_of, recipe_of, scalar_of
 from refcl.oracle.companions import COMPANIONS, candidates, companions
 from refcl.oracle.constants import Facts, Named
-from refcl.oracle.evaluate import evaluate
+from refcl.oracle.evaluate import compared, evaluate
 from refcl.oracle.flat import VIEWS, flat
 from refcl.oracle.pair_recipe import evaluate_pair
 from refcl.oracle.questions import Row, row_of
@@ -130,6 +131,11 @@ class Question:
         answer = answer._replace(dscalar=None) if self.not_learned else answer
         return scaled(answer, self.factor_at(wide, scalar))
 
+    def made(self, recipe: Recipe, r: Any, *, value_only: bool = False) -> Expected:
+        """Return what a recipe makes of the probe of a result, with the factor of the convention."""
+        answer = self.under(r.probe).evaluate(recipe, r.wide, r.probe.scalar, r.upstream, value_only=value_only)
+        return scaled(answer, self.factor_at(r.wide, r.probe.scalar))
+
     def evaluate(
         self,
         recipe: Recipe,
@@ -140,7 +146,7 @@ class Question:
         value_only: bool = False,
     ) -> Expected:
         """Return what a recipe makes of a probe, before any factor."""
-        if recipe.pool == "pair":
+        if not recipe.walked:
             pushed = None if upstream is None else self.shaped_upstream(upstream, inputs, scalar)
             return evaluate_pair(
                 recipe,
@@ -161,6 +167,7 @@ class Question:
             positive=self.positive,
             ignore=self.ignore,
             value_only=value_only,
+            settings=self.inside(inputs) if recipe.pool == "pair" else None,
         )
         if held != scalar and answer.dscalar is not None:
             answer = answer._replace(dscalar=0.0)
@@ -168,7 +175,7 @@ class Question:
 
     @property
     def _adds_views(self) -> bool:
-        return self.recipe.pool != "pair" and self.recipe.reduction == "mean" and self.settings.get("add_views", False)
+        return self.recipe.walked and self.recipe.reduction == "mean" and self.settings.get("add_views", False)
 
     def clamped(self, scalar: float | None) -> float | None:
         """Return the log-scale that the loss is computed at, where it is held between bounds."""
@@ -215,6 +222,11 @@ class Question:
         """Return an upstream gradient, one entry an anchor, in the shape of the loss's own value."""
         return upstream.reshape(self.value_shape(inputs, scalar))
 
+    def similarities(self, inputs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        """Return each anchor's similarity to its positive (A,), those to all rows (A, T), and which are negatives."""
+        s, roles, _, _ = compared(self.recipe, inputs, self.positive, self.ignore)
+        return s[np.arange(len(s)), roles.positive], s, roles.negatives
+
     def value_shape(self, inputs: tuple[Any, ...], scalar: float | None) -> tuple[int, ...]:
         """Return the shape that the loss's own value has."""
         if self.recipe.reduction != "none":
@@ -226,6 +238,11 @@ class Question:
         arguments = (*wide, *(() if self.scalar is None else (scalar,)), *self.more_scalars)
         value, _ = self.pair.forward(*arguments, **self.settings, **self.companions(wide))
         return tuple(value.shape)
+
+    def inside(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
+        """Return every setting of the loss as it was asked or by default, with what goes with a batch."""
+        more = dict(zip(self.more, self.more_scalars, strict=True))
+        return _defaults(self.pair) | self.settings | self.companions(inputs) | more
 
     def companions(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         """Return the labels, the memory (or who is whose positive) that go with a batch, where the loss needs them."""
@@ -346,6 +363,12 @@ def _pair(loss: str, views: int | None) -> AnyPair:
     if views is not None:
         raise TypeError(f"check: {loss} has no setting 'views'; it is for losses of any number of views.")
     return pair
+
+
+@cache
+def _defaults(pair: AnyPair) -> dict[str, Any]:
+    parameters = inspect.signature(pair).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
 
 def _required(pair: AnyPair) -> list[str]:

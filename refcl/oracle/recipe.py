@@ -35,6 +35,13 @@ class Extra(NamedTuple):
     above_itself: bool = False  # whether the greatest logit may be that of the anchor with itself
 
 
+class InLog(NamedTuple):
+    """An ε inside the logarithm: −log(p + ε), or −log(max(p, ε))."""
+
+    eps: float
+    added: bool
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The choices. The defaults make the softmax contrastive loss of Eq. 1."""
@@ -67,12 +74,16 @@ class Recipe:
     combine: str = "row by row"  # "outer", "outer by direction": every positive against every denominator
     twice: str | None = None  # a softmax of the softmax: "masked", "zeros", "masked, late temperature"
     # penalty and reduction
-    log_plus: float | None = None  # −log(p + this)
-    log_clamp: float | None = None  # −log(max(p, this))
+    in_log: InLog | None = None
     log_of_mean: str | None = None  # "all" or "by direction"
     # the way back
     detached: frozenset[str] = frozenset()  # names of inputs, "candidates", "denominator", "remote"
     ranks: int = 1
+
+    @property
+    def walked(self) -> bool:
+        """Whether the rooms are known from similarities on, so that each can be entered wrongly."""
+        return self.pool != "pair" or self.inside not in (None, "uniform")
 
     @property
     def scaled(self) -> bool:

@@ -16,6 +16,8 @@ from refcl.oracle.mistakes import CATALOGUE, links
 from refcl.oracle.names.difference import Difference
 
 MOST_LINES = 24  # of a report in a terminal
+# What of a report is no part of its JSON.
+OF_THE_TEXT = ("gradient_count", "scalar_name", "more_names", "picture", "trace")
 
 
 @dataclass(frozen=True)
@@ -105,38 +107,25 @@ class Report:
         return json.dumps(_plain(self._as_dict()), indent=2, ensure_ascii=False)
 
     def _as_dict(self) -> dict[str, Any]:
-        return {
-            "ok": self.ok,
-            "verdict": self.verdict,
-            "loss": self.loss,
-            "settings": self.settings,
-            "gradient_judged": self.gradient_judged,
-            "scalar_judged": self.scalar_judged,
-            "more_judged": self.more_judged,
-            "findings": [
-                {"ids": list(f.ids), "detail": f.detail, "convention": f.convention, "mistakes": _mistakes(f)}
-                for f in self.findings
-            ],
-            "probes": [
-                {
-                    "name": p.name,
-                    "sizes": p.sizes,
-                    "dtype": p.dtype,
-                    "scalar": p.scalar,
-                    "decisive": not p.corner,
-                    "passed": p.passed,
-                    "parts": [part._asdict() for part in p.parts],
-                }
-                for p in self.probes
-            ],
-            "invariants": [i._asdict() for i in self.invariants],
-            "evidence": self.evidence,
-            "notes": self.notes,
-            "indistinguishable": self.indistinguishable,
-            "differences": [d._asdict() for d in self.differences],
-            "right_for": self.right_for,
-            "reason": self.reason,
-        }
+        found: dict[str, Any] = {"ok": self.ok, **vars(self)}
+        found["findings"] = [
+            {"ids": list(f.ids), "detail": f.detail, "convention": f.convention, "mistakes": _mistakes(f)}
+            for f in self.findings
+        ]
+        found["probes"] = [
+            {
+                "name": p.name,
+                "sizes": p.sizes,
+                "dtype": p.dtype,
+                "scalar": p.scalar,
+                "decisive": not p.corner,
+                "passed": p.passed,
+                "parts": [part._asdict() for part in p.parts],
+            }
+            for p in self.probes
+        ]
+        found |= {k: [x._asdict() for x in found[k]] for k in ("invariants", "differences")}
+        return {k: x for k, x in found.items() if k not in OF_THE_TEXT}
 
     def __repr__(self) -> str:
         first = f": {self.differences[0].what}" if self.differences else f": {self.reason}" if self.reason else ""

@@ -14,6 +14,7 @@ from refcl.oracle.recipe import Recipe
 class Roles(NamedTuple):
     rows: Any  # (A,) which of all rows are anchors
     positive: Any  # (A,) column of the positive
+    positives: Any  # (A, T) the same as a mask, in which there may be several
     negatives: Any  # (A, T)
     candidates: Any  # (A, T) negatives and the positive
     by_direction: tuple[Any, ...]  # the anchors of each direction
@@ -53,7 +54,7 @@ def _with_positive(
     column = right if recipe.positive is None else recipe.positive(right, n, m)
     is_positive = np.zeros_like(candidates)
     is_positive[np.arange(len(rows)), column] = True
-    return Roles(rows, column, candidates & ~is_positive, candidates | is_positive, groups)
+    return Roles(rows, column, is_positive, candidates & ~is_positive, candidates | is_positive, groups)
 
 
 def roles_of_matrix(recipe: Recipe, s: Any, positive: Any, ignore: Any) -> Roles:
@@ -63,6 +64,20 @@ def roles_of_matrix(recipe: Recipe, s: Any, positive: Any, ignore: Any) -> Roles
     rows = np.arange(n)
     # For similarities the columns stand for themselves: there is no second input whose rows come later.
     return _with_positive(recipe, right, candidates, rows, (rows,), 0, m)
+
+
+def several(recipe: Recipe, roles: Roles, settings: dict[str, Any]) -> Roles:
+    """Return the roles where labels, or a mask, say who is a positive: any number of rows."""
+    if recipe.embeddings:
+        labels, itself = np.asarray(settings["labels"]), np.eye(len(roles.rows), dtype=bool)
+        positives = labels[:, None] == labels[None, :]
+        if recipe.slip != "oneself is a positive":
+            positives = positives & ~itself
+    else:
+        positives, itself = np.asarray(settings["positives"]), np.zeros(roles.candidates.shape, dtype=bool)
+    negatives = ~positives if settings.get("ignore") is None else ~(positives | np.asarray(settings["ignore"]))
+    negatives = negatives | itself & ~positives if recipe.itself else negatives & ~itself
+    return roles._replace(positives=positives, negatives=negatives, candidates=positives | negatives)
 
 
 def rank_of(n: int, m: int, ranks: int) -> Any:

@@ -20,7 +20,7 @@ from refcl.oracle.mistakes import CATALOGUE, DISTRIBUTED, constant_term, links, 
 from refcl.oracle.numerics import raw_exponentials_fail
 from refcl.oracle.probes import ABOUT, Probe, probes
 from refcl.oracle.question import Question, ask
-from refcl.oracle.recipe import Recipe
+from refcl.oracle.recipe import InLog, Recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -171,7 +171,7 @@ def _wrong(question: Question) -> list[tuple[str, Recipe]]:
     recipe = question.recipe
     found = [(v.id, r) for v, r in variations(recipe) if v.id not in DISTRIBUTED]
     if recipe.pool == "softmax":
-        found.append(("epsilon-in-log", replace(recipe, log_plus=1e-8)))
+        found.append(("epsilon-in-log", replace(recipe, in_log=InLog(1e-8, added=True))))
         if recipe.embeddings and recipe.candidates == "all":
             found.append(("finite-mask-leak", replace(recipe, extra=constant_term(-10.0))))
     return found

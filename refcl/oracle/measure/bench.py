@@ -81,7 +81,7 @@ class Bench:
                 return self._entries(s, got.grads)
 
         def along(entry: tuple[int, int]) -> float:
-            return difference(lambda t: self.value(self._moved(s, entry, t), scalar), STEP)
+            return difference(lambda t: self.value(self.moved(s, entry, t), scalar), STEP)
 
         return np.array([along(e) for e in self.entries])
 
@@ -90,15 +90,13 @@ class Bench:
         probe = self.lab.probe(inputs, scalar, companions)
         return self._entries(s, self.right_question.answer(probe).grads)
 
-    def _moved(self, s: Any, entry: tuple[int, int], t: float) -> Any:
+    def moved(self, s: Any, entry: tuple[int, int], t: float) -> Any:
+        """Return similarities of which one entry is moved."""
         moved = s.copy()
         moved[entry] += t
         if self.gram:
             moved[entry[::-1]] += t
         return moved
-
-    def moved(self, s: Any, entry: tuple[int, int], t: float) -> Any:
-        return self._moved(s, entry, t)
 
     def _entries(self, s: Any, grads: tuple[Any, ...]) -> Any:
         if not self.gram:

@@ -11,14 +11,15 @@ import numpy as np
 
 from refcl.oracle.measure.bench import Bench
 from refcl.oracle.measure.form import Fitted
-from refcl.oracle.measure.pairs import Measured, kinds, words
+from refcl.oracle.measure.pairs import Measured, entry_name, kinds, words
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 
 
 def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: float, tau: float) -> list[Difference]:
     form, found = f.form, []
     f = _without_constants(f, tau)
-    whole = _temperature_missing(bench, m, f, want_target, tau)
+    whole = _temperature_missing(m, f, want_target, tau)
     if whole is not None:
         return [whole]
     by_kind = {}
@@ -60,16 +61,7 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
         positive = kind.relation == "positive"
         if np.any(used) and not np.any(counts[used]):
             name = "positive-missing-from-denominator" if positive else ""
-            found.append(
-                Difference(
-                    f"{said} are missing from the denominator: their weight in the sum is 0",
-                    "",
-                    "weight 0",
-                    "weight 1",
-                    "Σ over all candidates",
-                    name,
-                )
-            )
+            found.append(say("missing from the sum", name=name, entries=said))
             continue
         if not np.any(counts):
             continue
@@ -77,65 +69,41 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
         if np.ptp(b) < 1e-4 * np.max(np.abs(b)) and abs(b[0] * tau - 1) > 1e-4:
             t_eff = 1 / b[0]
             where = " (the temperature is missing there)" if abs(t_eff - 1) < 1e-4 else ""
-            found.append(
-                Difference(
-                    f"{said} have another temperature: {t_eff:.5g}, expected {tau:.5g}{where}",
-                    "",
-                    f"τ = {t_eff:.6g}",
-                    f"τ = {tau:.6g}",
-                    "s/τ for every candidate",
-                    "temperature-missing-on-positive" if positive and where else "",
-                )
-            )
+            name = "temperature-missing-on-positive" if positive and where else ""
+            found.append(say("another temperature there", name=name, entries=said, t=t_eff, tau=tau, missing=where))
         mv = mm[counts]
         wrong = (counts & (np.abs(mm - used) > 1e-4)) | (used & ~counts)
         if not np.any(wrong):
             continue
         if np.ptp(mv) < 1e-4 * np.max(np.abs(mv)) and np.all(counts == (used | counts)):
             v = float(mv[0])
-            name = "positive-counted-twice" if positive and abs(v - 2) < 1e-4 else ""
-            times = {2: "twice", 3: "three times"}.get(round(v), "") if abs(v - round(v)) < 1e-4 else ""
+            counted = abs(v - round(v)) < 1e-4
             margin = (
                 f" (a margin of {-np.log(v) * tau:.4g} on the similarity, {-np.log(v):.4g} on the logit)"
-                if v > 0 and abs(v - round(v)) > 1e-4
+                if v > 0 and not counted
                 else ""
             )
-            found.append(
-                Difference(
-                    f"{said} count {times or f'{v:.5g} times'} in the denominator{margin}: weight {v:.5g} in the sum,"
-                    " expected 1",
-                    "",
-                    f"weight {v:.6g}",
-                    "weight 1",
-                    "each candidate once",
-                    name,
-                )
-            )
+            often = {2: "twice", 3: "three times"}.get(round(v) if counted else 0, f"{v:.5g} times")
+            name = "positive-counted-twice" if positive and often == "twice" else ""
+            found.append(say("counted again", name=name, entries=said, times=often, margin=margin, weight=v))
         else:
-            ts_wrong = [ts[k] for k in np.flatnonzero(wrong)][:4]
-            some = "; ".join(_term(bench, f, t, m_rel) for t in ts_wrong)
-            found.append(
-                Difference(
-                    f"{np.sum(wrong)} of {len(ts)} of {said} have another weight in the sum",
-                    some,
-                    some,
-                    "weight 1",
-                    "each candidate once",
-                )
-            )
-    found += _constants(bench, names, c_rel, live, tau)
+            some = "; ".join(_term(bench, f, ts[k], m_rel) for k in np.flatnonzero(wrong)[:4])
+            part = f"{np.sum(wrong)} of {len(ts)} of {said}"
+            found.append(say("some weigh otherwise", some, entries=part, some=some))
+    found += _constants(names, c_rel, live, tau)
     shifted = _mask_of_another_rank(bench, f, m, names, c_rel, m_rel)
     if shifted is not None:
         return [shifted]
     off = f.target - want_target
     if np.max(np.abs(off)) > 1e-4 * np.max(np.abs(want_target)):
         worst = np.argsort(-np.abs(off))[:4]
+        one = want_w / tau
         some = "; ".join(
-            f"{_entry(bench, e)}: {f.target[e] / (want_w / tau):.4g} (expected {want_target[e] / (want_w / tau):.4g})"
+            f"{entry_name(bench, e)}: {f.target[e] / one:.4g} (expected {want_target[e] / one:.4g})"
             for e in worst
             if abs(off[e]) > 1e-4 * np.max(np.abs(want_target))
         )
-        found.append(Difference("the targets differ", some, some, "", "a target of 1 on the positive"))
+        found.append(say("targets differ", some, some=some))
     return found
 
 
@@ -165,17 +133,10 @@ def _mask_of_another_rank(
     if not kept or kept != elsewhere or left_out != {((name, i), (name, i % local)) for name, i in elsewhere}:
         return None
     name = names[0][0]
-    return Difference(
-        f"on rank 1 the mask leaves out column i, expected {local} + i: the self mask is not shifted by the rank, and"
-        " each row of another rank than 0 stands in its own sum",
-        f"{name} {local} without {name} 0, and with itself",
-        "column i",
-        "column rank × local batch + i",
-        "shift the mask by rank × local batch",
-    )
+    return say("mask of another rank", f"{name} {local} without {name} 0, and with itself", local=local)
 
 
-def _temperature_missing(bench: Bench, m: Measured, f: Fitted, want_target: Any, tau: float) -> Difference | None:
+def _temperature_missing(m: Measured, f: Fitted, want_target: Any, tau: float) -> Difference | None:
     """Say where the temperature is missing: on the positive, or on the negatives, in sum and target as one."""
     positive = m.positive[f.form.e]
     live = np.abs(f.m) > 1e-5
@@ -191,24 +152,10 @@ def _temperature_missing(bench: Bench, m: Measured, f: Fitted, want_target: Any,
     target_one, neg_right = abs(ratio[0] - tau) < 1e-4, abs(b_neg[0] * tau - 1) < 1e-4
     pos_one = not len(b_pos) or abs(b_pos[0] - 1) < 1e-4
     if target_one and neg_right and pos_one and abs(tau - 1) > 1e-3:
-        return Difference(
-            "the temperature is missing on the positive, in numerator and denominator",
-            "",
-            "s_ip",
-            "s_ip/τ",
-            "s_ip/τ",
-            "temperature-missing-on-positive",
-        )
+        return say("no temperature on the positive")
     pos_right = not len(b_pos) or abs(b_pos[0] * tau - 1) < 1e-4
     if abs(ratio[0] - 1) < 1e-4 and abs(b_neg[0] - 1) < 1e-4 and (pos_right or pos_one) and abs(tau - 1) > 1e-3:
-        return Difference(
-            "the temperature is missing on the negatives",
-            "",
-            "s_ik",
-            "s_ik/τ",
-            "s_ik/τ",
-            "temperature-missing-on-negatives",
-        )
+        return say("no temperature on the negatives")
     return None
 
 
@@ -226,14 +173,7 @@ def _sides_differ(groups: Any, kind: Any, m_rel: Any, beta: Any, tau: float) -> 
 
 def _term(bench: Bench, f: Fitted, t: int, m_rel: Any) -> str:
     _, e = f.form.terms[t]
-    return f"{_entry(bench, e)} {m_rel[t]:.4g}"
-
-
-def _entry(bench: Bench, e: int) -> str:
-    i, j = bench.entries[e]
-    if not bench.gram:
-        return f"({i}, {j})"
-    return f"{bench.rows[i][0]} {bench.rows[i][1]} with {bench.rows[j][0]} {bench.rows[j][1]}"
+    return f"{entry_name(bench, e)} {m_rel[t]:.4g}"
 
 
 def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float) -> list[Difference]:
@@ -245,28 +185,10 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
         gone = [names[k] for k in np.flatnonzero(~live)]
         sides = {n for n, _ in gone}
         if len(sides) == 1 and all(n not in sides for n, _ in (names[k] for k in np.flatnonzero(live))):
-            side = next(iter(sides))
-            return [
-                Difference(
-                    f"only one view's rows are anchors: the rows of {side} are none",
-                    "",
-                    f"weights {shown}",
-                    "1 for every anchor",
-                    "the mean over the anchors of both",
-                    "one-direction",
-                )
-            ]
+            return [say("anchors of one view", view=next(iter(sides)), weights=shown)]
         who = ", ".join(f"{n} {i}" for n, i in gone)
-        return [
-            Difference(
-                f"{'anchors' if len(gone) > 1 else 'anchor'} {who.replace('anchor ', '')} left out of the mean"
-                f" (ignored: no term of its own); the others weigh {float(np.max(r)):.4g} of 1/N",
-                who,
-                f"weights {shown}",
-                "1 for every anchor",
-                "the mean over all N anchors",
-            )
-        ]
+        some = f"{'anchors' if len(gone) > 1 else 'anchor'} {who.replace('anchor ', '')}"
+        return [say("anchors left out", who, anchors=some, most=float(np.max(r)), weights=shown)]
     if np.ptp(r) < 1e-4:
         return []
     labels = bench.companions.get("labels")
@@ -287,18 +209,10 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
                 f": each positive has the target 1/M, averaged over all {columns} candidates (M), not over its P"
                 " positives"
             )
-    return [
-        Difference(
-            f"anchors have different weights{why}",
-            "",
-            shown,
-            "1 for every anchor",
-            "the mean over the anchors of each anchor's own mean",
-        )
-    ]
+    return [say("anchors weigh otherwise", why=why, weights=shown)]
 
 
-def _constants(bench: Bench, names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Difference]:
+def _constants(names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Difference]:
     there = live & (np.abs(c_rel) > 1e-5)
     if not np.any(there):
         return []
@@ -312,47 +226,11 @@ def _constants(bench: Bench, names: list[Any], c_rel: Any, live: Any, tau: float
     part = f" of {which}" if not np.all(there[live]) else ""
     v = float(np.median(values))
     own = np.exp(1 / tau)
-    if np.allclose(values, own, rtol=1e-3):
-        return [
-            Difference(
-                f"the self similarity (itself, the diagonal) stays in the sums{part}: a constant exp(1/τ)",
-                "",
-                f"{v:.6g}",
-                "0",
-                "mask the diagonal with -∞",
-                "" if part else "self-in-denominator",
-            )
-        ]
-    if np.allclose(values, 1.0, rtol=1e-3):
-        return [
-            Difference(
-                f"a masked entry counts as exp(0) = 1 in the sums{part}: masked with 0 instead of -∞",
-                "",
-                "1",
-                "0",
-                "mask with -∞",
-                "" if part else "self-masked-with-zero",
-            )
-        ]
     eps = v / own
+    if np.allclose(values, own, rtol=1e-3):
+        return [say("oneself in the sums", name="" if part else None, part=part, constant=v)]
+    if np.allclose(values, 1.0, rtol=1e-3):
+        return [say("masked with 0", name="" if part else None, part=part)]
     if 0 < eps < 1e-3 and np.allclose(values, v, rtol=1e-3) and abs(float(f"{eps:.1g}") / eps - 1) < 1e-3:
-        return [
-            Difference(
-                f"an epsilon of {eps:.1g} is added to the sum of the exponentials after the greatest logit, one's own,"
-                f" 1/τ, was taken out{part}",
-                "",
-                f"log(Σ exp(l - max) + {eps:.1g})",
-                "log Σ exp(l - max)",
-                "no epsilon: after the shift the sum is at least exp(0 - 2/τ)",
-                "epsilon-in-log",
-            )
-        ]
-    return [
-        Difference(
-            f"a constant {v:.5g} = exp({np.log(abs(v)):.4g}) is added in the sums{part}",
-            "",
-            f"{v:.6g}",
-            "0",
-            "nothing but the candidates",
-        )
-    ]
+        return [say("epsilon after the shift", eps=eps, part=part)]
+    return [say("constant in the sums", constant=v, log=np.log(abs(v)), part=part)]

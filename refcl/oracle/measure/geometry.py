@@ -11,6 +11,7 @@ import numpy as np
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure.lab import Lab
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 
 TELLS = 1e-7  # a relative change of the value that is no rounding
 
@@ -42,52 +43,17 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
             continue
         got, want, now = moves(with_input(k, rng.standard_normal(x.shape) * np.linalg.norm(x) / np.sqrt(x.size)))
         if want and not got:
-            found.append(
-                Difference(
-                    f"{name} has no effect on the value: it is never read (unused)",
-                    name,
-                    "no effect",
-                    "an effect",
-                    f"use {name}",
-                )
-            )
+            found.append(say("input unread", name, input=name))
             continue
-        longer = x * np.linspace(3.0, 1.5, len(x))[:, None]
-        got, want, now = moves(with_input(k, longer))
+        got, want, now = moves(with_input(k, x * np.linspace(3.0, 1.5, len(x))[:, None]))
         if got and not want:
-            found.append(
-                Difference(
-                    f"{name} is not normalized: the value depends on the length of its rows",
-                    name,
-                    f"{base:.6g} → {now:.6g} where the rows of {name} are 3 to 1.5 times as long",
-                    "no change",
-                    "z = x/‖x‖, row by row",
-                    "",
-                )
-            )
+            found.append(say("length counts", name, input=name, base=base, now=now))
         elif want and not got:
-            found.append(
-                Difference(
-                    f"{name} is normalized: the length of its rows has no effect",
-                    name,
-                    "no change",
-                    "a change",
-                    "take the rows as they are",
-                )
-            )
+            found.append(say("length has no effect", name, input=name))
         shift = np.broadcast_to(0.3 * rng.standard_normal(x.shape[1]), x.shape)
         got, want, _ = moves(with_input(k, x + shift))
         if want and not got:
-            found.append(
-                Difference(
-                    f"a constant vector added to all rows of {name} has no effect: the batch mean is "
-                    "subtracted (centred)",
-                    name,
-                    "no change",
-                    "a change",
-                    "no centring",
-                )
-            )
+            found.append(say("shift has no effect", name, input=name))
     d = inputs[0].shape[-1]
     if (
         d > 1
@@ -99,17 +65,7 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
         # An epsilon added to every coordinate shows too, and explains nothing but itself.
         if got and not want and abs(now - base) > 1e-4 * abs(base):
             dead = [j for j in range(d) if not moves(tuple(_redrawn(x, j, rng) for x in inputs))[0]]
-            found += _columns(dead, d)
-        if got and not want and abs(now - base) > 1e-4 * abs(base) and not dead:
-            found.append(
-                Difference(
-                    "a common rotation of all embeddings changes the value: something is done "
-                    "coordinate by coordinate (a nonlinearity, another norm, a wrong axis)",
-                    "",
-                    f"{base:.6g} → {now:.6g}",
-                    "no change",
-                )
-            )
+            found.append(_columns(dead, d) if dead else say("rotation counts", base=base, now=now))
     return found
 
 
@@ -120,11 +76,8 @@ def _redrawn(x: Any, column: int, rng: Any) -> Any:
     return moved
 
 
-def _columns(dead: list[int], d: int) -> list[Difference]:
+def _columns(dead: list[int], d: int) -> Difference:
     """Say which columns of the embeddings do not count."""
-    if not dead:
-        return []
     kept = [j for j in range(d) if j not in dead]
     which = f"the first {len(kept)}" if kept == list(range(len(kept))) else f"columns {', '.join(map(str, kept))}"
-    said = f"{which} of {d} columns of the embeddings count, the others have no effect: the rows are cut short"
-    return [Difference(said, "", f"columns {', '.join(map(str, dead))}: no effect", "an effect", "all D columns")]
+    return say("columns do not count", which=which, d=d, dead=", ".join(map(str, dead)))

@@ -15,6 +15,7 @@ from refcl.oracle.constants import SCALES
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure.lab import Lab, difference, numeric_gradient
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
 
 CLOSE = 2e-6  # relative to the largest entry: what differences can tell
@@ -77,50 +78,24 @@ def _swapped(names: tuple[str, ...], pairs: list[tuple[Result, tuple[Any, ...]]]
             continue
         crossed = all(_same(g[k], want[j], r) and _same(g[j], want[k], r) for r, g, want in there)
         if crossed and not all(_same(g[k], want[k], r) for r, g, want in there):
-            a, b = names[k], names[j]
-            return Difference(
-                f"gradients are swapped: d{a} holds the gradient of {b}, and d{b} that of {a}",
-                f"d{a}, d{b}",
-                f"(d{b}, d{a})",
-                f"(d{a}, d{b})",
-                f"return d{a}, d{b}",
-            )
+            return say("gradients swapped", f"d{names[k]}, d{names[j]}", a=names[k], b=names[j])
         for one, other in ((k, j), (j, k)):
             if all(
                 _same(g[one], want[other], r) and _same(g[other], want[other], r) for r, g, want in there
             ) and not all(_same(g[one], want[one], r) for r, g, want in there):
-                return Difference(
-                    f"d{names[other]} is returned twice: d{names[one]} holds the gradient of {names[other]}",
-                    f"d{names[one]}",
-                    f"d{names[other]}",
-                    f"d{names[one]}",
-                    f"return d{names[one]}",
-                )
+                return say("gradient returned twice", f"d{names[one]}", a=names[one], b=names[other])
     return None
 
 
 def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]) -> Difference:
     where = f"d{name}"
     if all(not np.any(got) for _, got, _ in of_one):
-        return Difference(
-            f"{name} gets no gradient: d{name} is zero everywhere, {name} is detached or a constant in backward",
-            where,
-            "0",
-            "the gradient of the value",
-            f"let the gradient reach {name}",
-        )
+        return say("no gradient", where, input=name)
     if any(not np.all(np.isfinite(got)) for _, got, _ in of_one):
-        return Difference(f"d{name} is NaN or infinite", where)
+        return say("gradient not finite", where, input=name)
     factor = _factor(question, of_one)
     if factor:
-        return Difference(
-            f"the gradient d{name} is {factor} times what it should be: the value and the gradient disagree",
-            where,
-            f"{factor} × d{name}",
-            f"d{name}",
-            "",
-            "scaled-by-constant",
-        )
+        return say("gradient scaled", where, input=name, factor=factor)
     turns: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("transposed: its last two axes are swapped", lambda g: np.swapaxes(g, -1, -2)),
         ("reversed along its rows", lambda g: g[::-1]),
@@ -129,12 +104,10 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
     )
     for said, f in turns:
         if all(want.ndim > 1 and f(want).shape == got.shape and _same(got, f(want), r) for r, got, want in of_one):
-            return Difference(f"the gradient d{name} is {said}", where, change=f"d{name} in the order of {name}")
+            return say("gradient turned", where, input=name, turn=said)
     by_row = _row_factor(question, k, of_one)
     if by_row:
-        return Difference(
-            f"the gradient d{name}: each row is {by_row}", where, by_row, "1 times", "dx = (I - zzᵀ) dz/‖x‖, row by row"
-        )
+        return say("gradient by row", where, input=name, factor=by_row)
     radial = _radial(question, name, k, of_one)
     if radial is not None:
         return radial
@@ -148,19 +121,8 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
     missing = [i for i in range(len(got)) if not np.any(got[i]) and np.any(want[i])]
     if missing and len(missing) < len(got):
         also = ", ".join(map(str, missing))
-        return Difference(
-            f"the gradient d{name} is zero in rows {also}, which the value depends on",
-            f"d{name}[{also}]",
-            "0",
-            "not 0",
-            f"let the gradient reach every row of {name}",
-        )
-    return Difference(
-        f"the gradient d{name} is not that of the value{some}",
-        f"d{name}{list(place)}",
-        f"{got[place]:.6g}",
-        f"{want[place]:.6g}",
-    )
+        return say("no gradient in rows", f"d{name}[{also}]", input=name, rows=also)
+    return say("another gradient", f"d{name}{list(place)}", input=name, some=some, got=got[place], want=want[place])
 
 
 def named_factor(question: Question, r: Result, free: float) -> list[str]:
@@ -174,18 +136,22 @@ def named_factor(question: Question, r: Result, free: float) -> list[str]:
     return found
 
 
+def _common_names(question: Question, numbers: list[tuple[Result, float]]) -> list[str]:
+    """Return the names of the constants that the numbers of all batches may be, the shortest first."""
+    names = [set(named_factor(question, r, c)) for r, c in numbers]
+    return sorted(set.intersection(*names), key=lambda n: (len(n), n))
+
+
 def _factor(question: Question, of_one: list[tuple[Result, Any, Any]]) -> str:
-    numbers, names = [], None
+    numbers: list[float] = []
     for r, got, want in of_one:
         square = float(np.sum(want * want))
         c = float(np.sum(got * want)) / square if square else float("nan")
         if not math.isfinite(c) or not _same(got, c * want, r):
             return ""
         numbers.append(c)
-        here = set(named_factor(question, r, c))
-        names = here if names is None else names & here
-    if names:
-        first = sorted(names, key=lambda n: (len(n), n))[:2]
+    first = _common_names(question, [(r, c) for (r, _, _), c in zip(of_one, numbers, strict=True)])[:2]
+    if first:
         number = f"{numbers[0]:.6g}"
         return " or ".join(first) if number in first else f"{' or '.join(first)} ({number})"
     if max(numbers) - min(numbers) < 1e-6 * abs(numbers[0]):
@@ -234,23 +200,15 @@ def _radial(question: Question, name: str, k: int, of_one: list[tuple[Result, An
             return None
         c = np.ravel(along * length)
         shared = (shared and bool(np.max(np.abs(c - c.mean())) <= 1e-6 * max(float(np.max(np.abs(c))), 1e-300))) or (
-            _one_sum(got, want, z, length)
+            _one_sum(got, z, length)
         )
-    said = (
-        "the projection (I - zzᵀ) of the normalization takes one inner product ⟨z, dz⟩ over the whole batch, without "
-        "an axis, not row by row"
-        if shared
-        else "the projection (I - zzᵀ) of the normalization is wrong or missing"
-    )
-    return Difference(
-        f"the gradient d{name} is wrong along the rows of {name} only: {said}",
-        f"d{name}",
-        change="dx = (dz - z ⟨z, dz⟩)/‖x‖ with ⟨z, dz⟩ of each row",
-        name="" if shared else "normalization-jacobian-missing",
-    )
+    how = "takes one inner product ⟨z, dz⟩ over the whole batch, without an axis, not row by row"
+    missing = "is wrong or missing"
+    id_ = "" if shared else "normalization-jacobian-missing"
+    return say("gradient along the rows", f"d{name}", name=id_, input=name, how=how if shared else missing)
 
 
-def _one_sum(got: Any, want: Any, z: Any, length: Any) -> bool:
+def _one_sum(got: Any, z: Any, length: Any) -> bool:
     """Return whether dz - z c with one number c for all rows explains a gradient: c is Σ over rows of <z_i, dz_i>."""
     d = np.sum(got * z, axis=1) * length[:, 0]  # <z_i, dz_i> - c
     total = float(np.sum(d))
@@ -269,9 +227,7 @@ def _together(found: list[Difference]) -> list[Difference]:
     kinds = {(f.what.replace(f.where[1:], "·"), f.name) for f in found}
     if len(kinds) > 1:
         return found
-    where = ", ".join(f.where for f in found)
-    first = found[0]
-    return [first._replace(where=where)]
+    return [found[0]._replace(where=", ".join(f.where for f in found))]
 
 
 def wrong_scalar(question: Question, pairs: list[tuple[Result, float]]) -> Difference | None:
@@ -281,39 +237,13 @@ def wrong_scalar(question: Question, pairs: list[tuple[Result, float]]) -> Diffe
     if not there:
         return None
     if all(got == 0.0 for _, got, _ in there) and any(abs(w) > 1e-9 for _, _, w in there):
-        return Difference(
-            f"the {name} gets no gradient: d{name} is 0",
-            f"d{name}",
-            "0",
-            f"{there[0][2]:.6g}",
-            f"let the gradient reach the {name}",
-            "temperature-gradient-wrong",
-        )
-    names: set[str] | None = None
-    numbers = []
-    for r, got, want in there:
-        if not want or not math.isfinite(got):
-            return Difference(
-                f"the gradient of the {name} is wrong",
-                f"d{name}",
-                f"{there[0][1]:.6g}",
-                f"{there[0][2]:.6g}",
-                "",
-                "temperature-gradient-wrong",
-            )
-        numbers.append(got / want)
-        here = set(named_factor(question, r, got / want))
-        names = here if names is None else names & here
-    factor = sorted(names, key=len)[0] if names else ""
-    said = f": it is {factor} times what it should be" if factor else ""
-    return Difference(
-        f"the gradient of the {name} is wrong{said}",
-        f"d{name}",
-        f"{there[0][1]:.6g}",
-        f"{there[0][2]:.6g}",
-        "",
-        "temperature-gradient-wrong",
-    )
+        return say("no gradient of the scalar", f"d{name}", scalar=name, want=there[0][2])
+    first: dict[str, Any] = {"scalar": name, "got": there[0][1], "want": there[0][2]}
+    if not all(want and math.isfinite(got) for _, got, want in there):
+        return say("another gradient of the scalar", f"d{name}", factor="", **first)
+    factor = _common_names(question, [(r, got / want) for r, got, want in there])[:1]
+    said = f": it is {factor[0]} times what it should be" if factor else ""
+    return say("another gradient of the scalar", f"d{name}", factor=said, **first)
 
 
 def numeric_pairs(lab: Lab, results: list[Result]) -> list[tuple[Result, tuple[Any, ...]]]:

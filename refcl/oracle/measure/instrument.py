@@ -22,6 +22,7 @@ from refcl.oracle.measure import (
     pairs,
     penalty,
     precision,
+    reweighted,
     rows,
     settings,
     special,
@@ -32,6 +33,7 @@ from refcl.oracle.measure import (
 from refcl.oracle.measure.bench import Bench, bench
 from refcl.oracle.measure.lab import Lab, lab
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
 
@@ -50,49 +52,55 @@ class Measurement:
 
     differences: list[Difference] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
-    correct: bool = False  # right after all: what differs is a note
     notes: list[str] = field(default_factory=list)
     picture: dict[str, Any] = field(default_factory=dict)
 
 
-def measure(
+def exact(question: Question, results: list[Result]) -> Measurement:
+    """Say what is wrong with gradients of a right value, or under what other question the values would be right."""
+    done = Measurement()
+    tried = settings.usable(results)
+    if not tried:
+        return done
+    if _values_right(tried):
+        _gradients(question, tried, done)
+        if not done.differences:
+            law, beyond = temperature.clamped(question, results), temperature.no_gradient_beyond(question, results)
+            done.differences += [_another_temperature(question, law)] if law else [beyond] if beyond else []
+    else:
+        _other_questions(question, tried, results, done)
+    return done
+
+
+def inside(
     question: Question,
     results: list[Result],
     call: Callable[[Probe], Outcome] | None,
     shape: tuple[int, int] | None = None,
     extra: int = 0,
-    stage: str = "all",
 ) -> Measurement:
-    """Measure a candidate whose answers are not right and have no name."""
+    """Measure what a candidate computes whose values are not right and have no name, where it can be asked again."""
     done = Measurement()
     tried = settings.usable(results)
-    if not tried:
-        return done
-    value_right = all(agrees(r.right, r.outcome, scalar=False, grads=False) for r in tried)
-    if value_right:
-        _gradients(question, tried, done)
-        if not done.differences:
-            law, beyond = temperature.clamped(question, results), temperature.no_gradient_beyond(question, results)
-            done.differences += [_another_temperature(question, law)] if law else [beyond] if beyond else []
-        return done
-    if stage != "inside":
-        _other_questions(question, tried, results, done)
-    if call is None or stage == "exact":
+    if not tried or call is None or _values_right(tried):
         return done
     bench_lab = lab(question, call)
     with_grads = [r for r in tried if r.outcome.grads is not None and r.probe.dtype == "float64"]
-    smooth = with_grads[:1]
-    bench_lab.eps = max((r.outcome.eps for r in smooth), default=bench_lab.eps)
-    bench_lab.trusted = bool(smooth) and all(gradient.consistent(bench_lab, r) for r in smooth)
-    if smooth and not bench_lab.trusted:
+    bench_lab.eps = max((r.outcome.eps for r in with_grads[:1]), default=bench_lab.eps)
+    bench_lab.trusted = bool(with_grads) and gradient.consistent(bench_lab, with_grads[0])
+    if with_grads and not bench_lab.trusted:
         done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
-    if not done.differences or all(d.name == "" for d in done.differences):
+    if not done.differences:
         _inside(bench_lab, tried, done, shape, extra)
     done.differences = list(dict.fromkeys(done.differences))
     if not any(d.name for d in done.differences):
         # What is as near as that is no other formula, whatever a fit makes of it.
         done.differences = precision.off_by_little(question, tried) or done.differences
     return done
+
+
+def _values_right(tried: list[Result]) -> bool:
+    return all(agrees(r.right, r.outcome, scalar=False, grads=False) for r in tried)
 
 
 def _gradients(question: Question, tried: list[Result], done: Measurement) -> None:
@@ -112,10 +120,7 @@ def _gradients(question: Question, tried: list[Result], done: Measurement) -> No
 def _asked_otherwise(done: Measurement, other: settings.Other, so: str) -> None:
     """Say that it is right for another setting, what that does, and what there is to do."""
     done.settings.append(other.said)
-    said = f"{so} {other.said}: {other.means}"
-    done.differences.append(
-        Difference(said, "", other.said, other.now, f"what {other.now} computes, or ask for {other.said}")
-    )
+    done.differences.append(say("asked otherwise", right_for=so, typed=other.said, means=other.means, now=other.now))
 
 
 def _all_right(other: Question, tried: list[Result]) -> bool:
@@ -127,7 +132,7 @@ def _all_right(other: Question, tried: list[Result]) -> bool:
 
 
 def _another_temperature(question: Question, law: temperature.Law) -> Difference:
-    return Difference(law.said, question.scalar or "", f"τ ← {law.formula}", "τ", "s/τ", law.name)
+    return say("another law of the temperature", question.scalar or "", name=law.name, what=law.said, law=law.formula)
 
 
 def _other_questions(question: Question, tried: list[Result], results: list[Result], done: Measurement) -> None:
@@ -146,19 +151,9 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
     if scaled is not None:
         done.differences.append(scaled)
         return
-    if not done.settings:
-        for name, formula, c in numbers.other_numbers(question, tried):
-            now = numbers.numbers(question).get(name, float("nan"))
-            done.settings.append(f"{name}={c:.6g}")
-            done.differences.append(
-                Difference(
-                    _number_said(name, formula, c, now),
-                    name,
-                    f"{name} = {formula}",
-                    f"{name} = {now:.6g}" if now == now else name,
-                    f"{name} as it is asked",
-                )
-            )
+    for name, formula, c in numbers.other_numbers(question, tried):
+        done.settings.append(f"{name}={c:.6g}")
+        done.differences.append(_number_said(name, formula, c, numbers.numbers(question).get(name, float("nan"))))
     if not done.settings:
         done.differences += list(rows.transforms(question, tried))
     if not done.differences:
@@ -169,7 +164,7 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
                 break
 
 
-def _number_said(name: str, formula: str, c: float, now: float) -> str:
+def _number_said(name: str, formula: str, c: float, now: float) -> Difference:
     asked = f", expected {now:.6g}" if now == now else ""
     value = "" if formula == f"{c:.6g}" else f" = {c:.6g}"
     words = {
@@ -189,7 +184,17 @@ def _number_said(name: str, formula: str, c: float, now: float) -> str:
         more = ": divided by the number of all negatives, not of those kept" if "all" in formula else ""
     if name == "log_normalizer":
         more = ": the logarithm is taken twice, ln Z stands where Z belongs" if "ln" in formula else ""
-    return f"it is right where {words.get(name, name)} is {formula}{value}{asked}{more}"
+    return say(
+        "another number",
+        name,
+        number=name,
+        setting=words.get(name, name),
+        value=f"{formula}{value}",
+        asked=asked,
+        more=more,
+        formula=formula,
+        expected=f"{name} = {now:.6g}" if now == now else name,
+    )
 
 
 def _law(table: Bench, m: pairs.Measured) -> list[Difference]:
@@ -204,7 +209,7 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
     sums.residual,
     penalty.swept,
     pairs.signs,
-    penalty.by_region,
+    reweighted.by_region,
     targets.ranks_of_chosen,
     pairs.who_meets_whom,
     pairs.weights,
@@ -214,13 +219,8 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
 
 
 def _inside(bench_lab: Lab, tried: list[Result], done: Measurement, shape: Any, extra: int) -> None:
-    known = bool(done.differences)
-    if not known:
-        done.differences += geometry.geometry(bench_lab, tried[0])
-    unread = any("never read" in d.what for d in done.differences)
-    rotates = any("rotation" in d.what for d in done.differences)
-    done.differences += special.special(bench_lab, tried) if not done.differences else []
-    if rotates or unread or done.differences:
+    done.differences += geometry.geometry(bench_lab, tried[0]) or special.special(bench_lab, tried)
+    if done.differences:
         return
     table = bench(bench_lab, shape, extra)
     if table is None:
@@ -228,11 +228,7 @@ def _inside(bench_lab: Lab, tried: list[Result], done: Measurement, shape: Any, 
     m = pairs.measured(table, max(2e-7 if bench_lab.trusted else 2e-6, 100 * bench_lab.eps))
     if m is None:
         return
-    for step in STEPS:
-        found = step(table, m)
-        if found:
-            break
-    done.differences += found
+    done.differences += next((found for step in STEPS if (found := step(table, m))), [])
     done.picture = {
         "measured": np.asarray(m.got[0]),
         "expected": np.asarray(m.want[0]),

@@ -16,6 +16,7 @@ from refcl.oracle.measure.form import Fitted, Form, fit, form_of
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.measure.targets import unit
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 
 DRAWS = 12
 EXPLAINED = 3e-6  # the largest residual, relative to the largest derivative
@@ -132,7 +133,5 @@ def _read_otherwise(
             if not off < 1e-4 * float(np.max(np.abs(got))):
                 break
         else:
-            return Difference(
-                f"in the place of each similarity s stands {said}", "", said, "s", "the similarity itself"
-            )
+            return say("read otherwise", reading=said)
     return None

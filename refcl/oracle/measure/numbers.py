@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure.settings import answer_of, changed, nice, roots, value_off
+from refcl.oracle.measure.settings import changed, fits_value, nice, roots, value_off
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
 
 # Numbers: what one setting is, as a law of what was asked and of the batch.
@@ -101,38 +101,25 @@ def _own(question: Question, name: str, now: float, r: Result) -> float:
     return now
 
 
-def _with_number(question: Question, name: str, c: float) -> Question | None:
-    if name == "weight":
-        return question
-    if name == "mass":
-        return replace(question, settings=question.settings | {"mass": c}, plain=False)
-    return changed(question, **{name: np.asarray(c) if name == "log_normalizer" else float(c)})
-
-
-def _answer_number(question: Question, name: str, c: float, r: Result) -> Any:
+def _with_number(question: Question, name: str, c: float) -> tuple[Question | None, Callable[[Any], Any] | None]:
+    """Return the question in which a setting is a number, and the law of its scalar, where that is the setting."""
     if c is None or not math.isfinite(c):
-        return None
-    other = _with_number(question, name, c)
-    if other is None:
-        return None
-    return _weighted(other, c, r) if name == "weight" else answer_of(other, r, value_only=True)
-
-
-def _weighted(question: Question, c: float, r: Result) -> Any:
-    try:
-        return question.expected(r.probe.inputs, c, r.probe.upstream, value_only=True)
-    except ValueError:
-        return None
+        return None, None
+    if name == "weight":
+        return question, lambda _: c
+    if name == "mass":
+        return replace(question, settings=question.settings | {"mass": c}, plain=False), None
+    return changed(question, **{name: np.asarray(c) if name == "log_normalizer" else float(c)}), None
 
 
 def _value_is(question: Question, name: str, c: float, r: Result) -> bool:
-    answer = _answer_number(question, name, c, r)
-    return answer is not None and agrees(answer, r.outcome, scalar=False, grads=False)
+    other, law = _with_number(question, name, c)
+    return other is not None and fits_value(other, [r], law)
 
 
 def _off(question: Question, name: str, c: float, r: Result) -> float:
-    other = _with_number(question, name, c) if c is not None and math.isfinite(c) else None
-    scalar = c if name == "weight" else r.probe.scalar
+    other, law = _with_number(question, name, c)
+    scalar = r.probe.scalar if law is None else law(c)
     return float("nan") if other is None else value_off(other, r, r.probe.inputs, scalar)
 
 
@@ -170,13 +157,8 @@ def scale_by_batch(question: Question, results: list[Result]) -> Difference | No
         c = ratio[told] / counts[told]
         if np.all(np.isfinite(c)) and np.ptp(c) < 1e-9 * abs(c[0]) and np.ptp(counts[told]) > 1e-6:
             number = nice(1 / c[0]) if formula.startswith("N/{") else nice(c[0])
-            return Difference(
-                said.format(number),
-                "",
-                formula.format(number) + f" ({ratio[told][0]:.6g} on the first batch)",
-                "1",
-                "the mean over all N anchors",
-            )
+            factor = formula.format(number)
+            return say("another factor by batch", what=said.format(number), factor=factor, first=ratio[told][0])
     return None
 
 

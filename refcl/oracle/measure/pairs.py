@@ -12,6 +12,7 @@ import numpy as np
 
 from refcl.oracle.measure.bench import Bench
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 
 DRAWS = 5
 
@@ -139,30 +140,14 @@ def who_meets_whom(bench: Bench, m: Measured) -> list[Difference]:
     """Say which entries do not count, and which should not."""
     found = []
     if not np.any(m.counted):
-        return [
-            Difference(
-                "the value is a constant: no similarity has an effect on it",
-                "",
-                "derivative 0 by every entry",
-                "not 0",
-            )
-        ]
+        return [say("constant value")]
     for kind, all_of in kinds(bench, m).items():
         use = [e for e in all_of if m.used[e]]
         missing = [e for e in use if not m.counted[e]]
         added = [e for e in all_of if m.counted[e] and not m.used[e]]
         said = words(bench, kind)
         if missing and len(missing) == len(use) and kind.relation != "positive" and _linear(m):
-            found.append(
-                Difference(
-                    f"{said} are left out, and the value is linear in the others: there is no denominator, no"
-                    " log-sum-exp that would push anything apart",
-                    listed(bench, missing),
-                    "-s_ip/τ alone",
-                    "log Σ_k exp(s_ik/τ) - s_ip/τ",
-                    "L_i = log Σ_k exp(s_ik/τ) - s_ip/τ",
-                )
-            )
+            found.append(say("no denominator", listed(bench, missing), entries=said))
         elif missing and len(missing) == len(use):
             # a class that is small where it counts at all could be hidden
             found.append(_left_out(bench, kind, said, missing))
@@ -174,19 +159,10 @@ def who_meets_whom(bench: Bench, m: Measured) -> list[Difference]:
             role = _role(m, added)
             if set(bench.lab.question.pair.settings) & {"uniform_weight"}:
                 role = "pairs of the uniformity, which is taken over both views together (one set, stacked)"
-            found.append(
-                Difference(
-                    (
-                        f"{said}{which} enter the sum as {role}, and should not count"
-                        if kind.relation != "positive"
-                        else f"{said} enter the sum"
-                    ),
-                    listed(bench, added),
-                    "they count",
-                    "derivative 0",
-                    "leave them out of the sum",
-                )
-            )
+            as_what = f" as {role}, and should not count" if kind.relation != "positive" else ""
+            if kind.relation != "positive":
+                said += which
+            found.append(say("counts and should not", listed(bench, added), entries=said, role=as_what))
     return found
 
 
@@ -202,35 +178,22 @@ def _role(m: Measured, which: list[int]) -> str:
 
 
 def _left_out(bench: Bench, kind: Kind, said: str, missing: list[int]) -> Difference:
-    q = bench.lab.question
+    q, where = bench.lab.question, listed(bench, missing)
     if kind.relation == "positive":
-        what = (
-            f"{said} has no effect: the similarity to the positive is never read"
-            if "index" in bench.companions
-            else (f"{said} have no effect on the value: the positive is not read (constant, or compared with itself)")
-        )
-        return Difference(what, listed(bench, missing), "derivative 0", "derivative < 0", "L_i holds -s_ip/τ")
+        unread = ": the similarity to the positive is never read"
+        if "index" in bench.companions:
+            return say("positive unread", where, entries=f"{said} has", on_what=unread)
+        unread = " on the value: the positive is not read (constant, or compared with itself)"
+        return say("positive unread", where, entries=f"{said} have", on_what=unread)
     if q.in_a_tuple:
-        pair = (bench.rows[bench.entries[missing[0]][0]][0], bench.rows[bench.entries[missing[0]][1]][0])
-        return Difference(
-            f"the pair of views {pair[0]} and {pair[1]} is left out: these views are never compared",
-            listed(bench, missing),
-            "derivative 0",
-            "derivative not 0",
-            "every pair of views",
-        )
+        first, second = (bench.rows[k][0] for k in bench.entries[missing[0]])
+        return say("views never compared", where, first=first, second=second)
     other = ""
     if bench.gram and kind.first != kind.second and q.recipe.candidates == "all":
         other = ": the negatives are those of the anchor's own view only, the other view's rows are missing"
     elif bench.gram and kind.first == kind.second and len(q.inputs) > 1:
         other = ": only the other view's rows are candidates"
-    return Difference(
-        f"{said} are left out: they do not count{other}",
-        listed(bench, missing),
-        "derivative 0",
-        "derivative not 0",
-        "they belong in the sum",
-    )
+    return say("left out", where, entries=said, why=f": they do not count{other}")
 
 
 def _partly(bench: Bench, said: str, use: list[int], missing: list[int]) -> Difference:
@@ -242,34 +205,15 @@ def _partly(bench: Bench, said: str, use: list[int], missing: list[int]) -> Diff
     for block in range(1, n):
         if np.array_equal(gone, rows[:, 0] // block != rows[:, 1] // block) and n % block == 0:
             if ranks > 1 and block == n // ranks:
-                return Difference(
-                    f"{said}: only local rows, those of the same rank, are candidates: nothing is gathered, "
-                    "the other ranks' rows are missing from every denominator",
-                    listed(bench, missing),
-                    "derivative 0",
-                    "derivative not 0",
-                    "gather the rows of every rank",
-                )
-            return Difference(
-                f"{said}: part of the batch is left out: each chunk (block) of {block} rows sees its own rows "
-                "only, candidates of the other chunks are missing",
-                listed(bench, missing),
-                "derivative 0",
-                "derivative not 0",
-                "all rows belong in each denominator",
-            )
+                return say("nothing gathered", listed(bench, missing), entries=said)
+            return say("chunks", listed(bench, missing), entries=said, rows=block)
     anchors = sorted({bench.entries[e][0] for e in use} - {bench.entries[e][0] for e in use if e not in left_out})
     who = ""
     if anchors:
         named = ", ".join(f"{bench.rows[i][0]} {bench.rows[i][1]}" if bench.gram else f"anchor {i}" for i in anchors)
         who = f": anchor {named} is left out altogether (skipped, no term of its own)"
-    return Difference(
-        f"{len(missing)} of {len(use)} of {said} are left out and do not count{who}",
-        listed(bench, missing),
-        "derivative 0",
-        "derivative not 0",
-        "they belong in the sum",
-    )
+    some = f"{len(missing)} of {len(use)} of {said}"
+    return say("left out", listed(bench, missing), entries=some, why=f" and do not count{who}")
 
 
 def all_turned(bench: Bench, m: Measured) -> list[Difference]:
@@ -282,43 +226,16 @@ def signs(bench: Bench, m: Measured) -> list[Difference]:
     both = (np.abs(m.got) > m.tell) & (np.abs(m.want) > m.tell)
     turned = both & (np.sign(m.got) != np.sign(m.want))
     if _turned_by_class(bench, m) or (np.any(both) and np.all(turned[both])):
-        return [
-            Difference(
-                "every sign is turned: what should be pulled together is pushed apart; the labels are "
-                "swapped (inverted), or positive minus negative stands for negative minus positive",
-                "",
-                "∂L/∂s of the opposite sign",
-                "∂L/∂s_p < 0, ∂L/∂s_k > 0",
-                "turn the sign",
-            )
-        ]
+        return [say("every sign turned")]
     found = []
     for kind, all_of in kinds(bench, m).items():
         here = [e for e in all_of if np.any(both[:, e])]
         wrong = [e for e in here if np.all(turned[both[:, e], e])]
         if wrong and len(wrong) == len(here) and kind.relation == "positive" and not np.any(m.got < -m.tell):
-            found.append(
-                Difference(
-                    f"nothing is pulled together: {words(bench, kind)} are pushed apart like any other rows, and what"
-                    " stands for the positive is a constant, such as each row's similarity to itself (labels 0, 1, 2 …"
-                    " where the rows of both views are the candidates)",
-                    listed(bench, wrong),
-                    "∂L/∂s > 0 everywhere",
-                    "∂L/∂s_p < 0",
-                    "the label of a row is the column of its other view",
-                )
-            )
+            found.append(say("nothing pulled", listed(bench, wrong), entries=words(bench, kind)))
         elif wrong and len(wrong) == len(here):
             push = "pushed apart" if kind.relation == "positive" else "pulled together"
-            found.append(
-                Difference(
-                    f"the sign of {words(bench, kind)} is turned: they are {push}",
-                    listed(bench, wrong),
-                    "the opposite sign",
-                    "",
-                    "turn their sign",
-                )
-            )
+            found.append(say("sign turned", listed(bench, wrong), entries=words(bench, kind), moved=push))
     return found
 
 
@@ -359,12 +276,9 @@ def weights(bench: Bench, m: Measured) -> list[Difference]:
             continue
         if c == 0 or abs(c) < 1e-9:
             continue
-        under = bench.lab.question
-        names = named_factor(under, r, c)
+        names = named_factor(bench.lab.question, r, c)
         if "noise" in bench.companions and abs(c * bench.companions["noise"].shape[1] - 1) < 1e-6:
             names = ["1/K: the noise is averaged (mean), not added"]
         also = f" ({' or '.join(names[:2])})" if names else ""
-        found.append(
-            Difference(f"{words(bench, kind)} weigh {c:.6g} times what they should{also}", "", f"{c:.6g}", "1")
-        )
+        found.append(say("weighs", entries=words(bench, kind), times=c, names=also))
     return found if found and (ones or len(found) < len(grouped)) else []

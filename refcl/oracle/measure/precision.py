@@ -13,6 +13,7 @@ from refcl.oracle.evidence import Call, Result
 from refcl.oracle.harmless import SHIFTED, added_to_differences, relative_error
 from refcl.oracle.measure.lab import Lab, lab
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.numerics import noise
 from refcl.oracle.question import Question
 
@@ -81,16 +82,7 @@ def off_by_little(question: Question, results: list[Result]) -> list[Difference]
     e = added_to_differences(question, results)
     if e:
         said = SHIFTED.format(e, off[worst])
-        return [Difference(said[0].lower() + said[1:], worst, f"‖x - y + {e:.0e}‖", "‖x - y‖", "eps = 0")]
+        return [say("epsilon in a difference", worst, what=said[0].lower() + said[1:], eps=e)]
     right = [name for name, x in off.items() if x == 0.0]
     also = f" and right to rounding on {', '.join(right[:3])}" if right else ""
-    return [
-        Difference(
-            f"it is off by little, up to {off[worst]:.1e} of the answer{also}: an epsilon, as it seems, added inside a"
-            " logarithm, a root or a division",
-            worst,
-            f"off by {off[worst]:.1e}",
-            "off by rounding",
-            "look for eps, 1e-6, 1e-8 …, and for log(… + eps)",
-        )
-    ]
+    return [say("off by an epsilon", worst, size=off[worst], also=also)]

@@ -7,14 +7,15 @@ Out: what was done, to which inputs, under which every value is right to roundin
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure.settings import changed, roots, value_off
+from refcl.oracle.measure.settings import answer_of, changed, roots, value_off
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
 
 
@@ -27,69 +28,68 @@ def _rows(x: Any) -> Any:
     return x / np.maximum(_length(x), 1e-12)
 
 
-TRANSFORMS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
-    ("is not normalized: the value depends on the length of its rows", "not-normalized", lambda x: x),
-    (
-        "is divided by the L1 norm of each row, not the L2 norm",
-        "",
-        lambda x: x / np.sum(np.abs(x), -1, keepdims=True),
+class Treatment(NamedTuple):
+    """What is done to the rows of an input, and the id of the mistake, where it has one."""
+
+    said: str
+    of: Callable[[Any], Any]
+    name: str = ""
+
+
+TRANSFORMS = (
+    Treatment("is not normalized: the value depends on the length of its rows", lambda x: x, "not-normalized"),
+    Treatment(
+        "is divided by the L1 norm of each row, not the L2 norm", lambda x: x / np.sum(np.abs(x), -1, keepdims=True)
     ),
-    (
+    Treatment(
         "is divided by the largest entry of each row, not the L2 norm",
-        "",
         lambda x: x / np.max(np.abs(x), -1, keepdims=True),
     ),
-    ("is divided by the squared norm (length) of each row", "", lambda x: x / _length(x) ** 2),
-    ("is divided by the square root of each row's norm", "", lambda x: x / np.sqrt(_length(x))),
-    ("is divided by one norm for the whole tensor", "normalized-whole-tensor", lambda x: x / np.linalg.norm(x)),
-    (
-        "is normalized along the wrong axis: columns to unit length",
-        "normalized-wrong-axis",
-        lambda x: x / np.linalg.norm(x, axis=0),
+    Treatment("is divided by the squared norm (length) of each row", lambda x: x / _length(x) ** 2),
+    Treatment("is divided by the square root of each row's norm", lambda x: x / np.sqrt(_length(x))),
+    Treatment(
+        "is divided by one norm for the whole tensor", lambda x: x / np.linalg.norm(x), "normalized-whole-tensor"
     ),
-    ("has its batch mean subtracted (centred) before it is normalized", "", lambda x: _rows(x - x.mean(0))),
-    ("has its batch mean subtracted (centred) and is not normalized", "", lambda x: x - x.mean(0)),
-    (
+    Treatment(
+        "is normalized along the wrong axis: columns to unit length",
+        lambda x: x / np.linalg.norm(x, axis=0),
+        "normalized-wrong-axis",
+    ),
+    Treatment("has its batch mean subtracted (centred) before it is normalized", lambda x: _rows(x - x.mean(0))),
+    Treatment("has its batch mean subtracted (centred) and is not normalized", lambda x: x - x.mean(0)),
+    Treatment(
         "is standardized over the batch (mean and standard deviation of each column) before it is normalized",
-        "",
         lambda x: _rows((x - x.mean(0)) / x.std(0)),
     ),
-    (
+    Treatment(
         "is standardized over the batch: columns to mean 0 and standard deviation 1",
-        "",
         lambda x: (x - x.mean(0)) / x.std(0),
     ),
-    (
+    Treatment(
         "has each row's own mean subtracted before it is normalized (layer norm)",
-        "",
         lambda x: _rows(x - x.mean(-1, keepdims=True)),
     ),
-    (
+    Treatment(
         "is standardized row by row (layer norm), not brought to length 1",
-        "",
         lambda x: (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True),
     ),
-    ("goes through tanh, coordinate by coordinate, instead of being normalized", "", np.tanh),
-    ("goes through tanh, coordinate by coordinate, before it is normalized", "", lambda x: _rows(np.tanh(x))),
-    (
-        "goes through a sigmoid, coordinate by coordinate, instead of being normalized",
-        "",
-        lambda x: 1 / (1 + np.exp(-x)),
+    Treatment("goes through tanh, coordinate by coordinate, instead of being normalized", np.tanh),
+    Treatment("goes through tanh, coordinate by coordinate, before it is normalized", lambda x: _rows(np.tanh(x))),
+    Treatment(
+        "goes through a sigmoid, coordinate by coordinate, instead of being normalized", lambda x: 1 / (1 + np.exp(-x))
     ),
-    ("goes through ReLU before it is normalized", "", lambda x: _rows(np.maximum(x, 0))),
-    ("has the absolute values of its coordinates taken before it is normalized", "", lambda x: _rows(np.abs(x))),
-    (
+    Treatment("goes through ReLU before it is normalized", lambda x: _rows(np.maximum(x, 0))),
+    Treatment("has the absolute values of its coordinates taken before it is normalized", lambda x: _rows(np.abs(x))),
+    Treatment(
         "goes through a softmax over its coordinates instead of being normalized",
-        "",
         lambda x: np.exp(x - x.max(-1, keepdims=True)) / np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True),
     ),
-    (
+    Treatment(
         "goes through a softmax over its coordinates and is normalized then",
-        "",
         lambda x: _rows(np.exp(x - x.max(-1, keepdims=True))),
     ),
-    ("has 1e-6 added to every coordinate", "", lambda x: x + 1e-6),
-    ("is divided by √D times its norm", "", lambda x: _rows(x) / math.sqrt(x.shape[-1])),
+    Treatment("has 1e-6 added to every coordinate", lambda x: x + 1e-6),
+    Treatment("is divided by √D times its norm", lambda x: _rows(x) / math.sqrt(x.shape[-1])),
 )
 
 EPS_IN_NORM: tuple[tuple[str, Callable[[Any, float], Any]], ...] = (
@@ -114,24 +114,18 @@ def transforms(question: Question, results: list[Result]) -> Iterator[Difference
         yield raw_numerator
         return
     subsets = [tuple(range(len(names))), *([(k,) for k in range(len(names))] if len(names) > 1 else [])]
-    ways: list[tuple[str, str, Callable[[Any], Any]]] = list(TRANSFORMS)
     for subset in subsets:
         who = " and ".join(names[k] for k in subset)
         rows = "each" if len(subset) > 1 else "it"
-        for said, name, f in ways:
-            if _after(raw, results, subset, f):
-                yield Difference(f"{who}: {rows} {said}", who, change="z = x/‖x‖, row by row", name=name)
+        for done in TRANSFORMS:
+            if _after(raw, results, subset, done.of):
+                yield say("another treatment of rows", who, name=done.name, inputs=who, done=f"{rows} {done.said}")
                 return
         for said, g in EPS_IN_NORM:
             eps = _eps_of(raw, results, subset, g)
             if eps is not None:
-                yield Difference(
-                    f"{who}: {said} with eps = {eps:.3g}, so that rows are not exactly of unit length",
-                    who,
-                    f"eps {eps:.6g}",
-                    f"eps {question.recipe.eps:g}",
-                    "z = x/max(‖x‖, 1e-12)",
-                )
+                right = question.recipe.eps
+                yield say("epsilon in the norm", who, inputs=who, formula=said, eps=eps, right=right)
                 return
 
 
@@ -157,32 +151,17 @@ def _raw_numerator(question: Question, results: list[Result]) -> Difference | No
         answer = r.right._replace(value=r.right.value + off, value_size=size)
         if not agrees(answer, r.outcome, scalar=False, grads=False):
             return None
-    return Difference(
-        "the positives alone are inner products of raw rows, not cosines: the rows are brought to length 1 for the"
-        " denominator, but not for the numerator",
-        "s_ip",
-        "⟨h_i, h_p⟩/τ",
-        "⟨h_i, h_p⟩/(‖h_i‖ ‖h_p‖ τ)",
-        "take the positives of the normalized rows too",
-    )
+    return say("raw numerator", "s_ip")
 
 
 def _after(raw: Question, results: list[Result], subset: tuple[int, ...], f: Callable[[Any], Any]) -> bool:
     for r in results:
         with np.errstate(all="ignore"):
             moved = tuple(f(x) if k in subset else _rows(x) for k, x in enumerate(r.wide))
-        answer = _raw_answer(raw, r, moved)
+        answer = answer_of(raw, r, inputs=moved, value_only=True)
         if answer is None or not agrees(answer, r.outcome, scalar=False, grads=False):
             return False
     return bool(results)
-
-
-def _raw_answer(raw: Question, r: Result, moved: tuple[Any, ...]) -> Any:
-    try:
-        answer = raw.under(r.probe).expected(moved, r.probe.scalar, r.probe.upstream, value_only=True)
-    except (ValueError, TypeError):
-        return None
-    return answer if np.shape(answer.value) == np.shape(r.outcome.value) else None
 
 
 def _second(g: Callable[[Any, float], Any], e: float, x: Any) -> Any:

@@ -100,7 +100,7 @@ class Other(NamedTuple):
 def usable(results: list[Result]) -> list[Result]:
     """Return the answers that a formula can be held against, those with most to tell first."""
     finite = [r for r in results if r.outcome.finite and not r.probe.stress and np.all(np.isfinite(r.right.value))]
-    return sorted(finite, key=lambda r: (r.outcome.eps > 1e-10, r.right.value.size and 0))
+    return sorted(finite, key=lambda r: r.outcome.eps > 1e-10)
 
 
 def fits_value(other: Question, results: list[Result], law: Callable[[float], float] | None = None) -> bool:
@@ -113,15 +113,20 @@ def fits_value(other: Question, results: list[Result], law: Callable[[float], fl
 
 
 def answer_of(
-    other: Question, r: Result, law: Callable[[float], float] | None = None, *, value_only: bool = False
+    other: Question,
+    r: Result,
+    law: Callable[[float], float] | None = None,
+    *,
+    inputs: tuple[Any, ...] | None = None,
+    value_only: bool = False,
 ) -> Any:
     """Return what another question expects of a probe, or None where it is not defined or has another shape."""
     scalar = r.probe.scalar
     try:
-        if law is not None and scalar is not None:
-            scalar = law(scalar)
+        scalar = scalar if law is None else law(scalar)  # type: ignore[arg-type]
         with np.errstate(all="ignore"):
-            answer = other.under(r.probe).expected(r.probe.inputs, scalar, r.probe.upstream, value_only=value_only)
+            held = r.probe.inputs if inputs is None else inputs
+            answer = other.under(r.probe).expected(held, scalar, r.probe.upstream, value_only=value_only)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError, IndexError, AssertionError):
         return None
     return answer if np.shape(answer.value) == np.shape(r.outcome.value) else None

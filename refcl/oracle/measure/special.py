@@ -5,28 +5,22 @@ Out: differences.
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure import penalty, settings
+from refcl.oracle.measure import penalty
 from refcl.oracle.measure.lab import Lab, difference
+from refcl.oracle.measure.reweighted import importance
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 
 
 def special(lab: Lab, tried: list[Result]) -> list[Difference]:
     """Look at what some losses have beside similarities."""
     found = []
-    for steps in (
-        _pairs_by_distance,
-        _triplets_by_distance,
-        _log_plus,
-        _importance,
-        _temperatures_of_anchors,
-        _parameters,
-    ):
+    for steps in (_pairs_by_distance, _triplets_by_distance, importance, _temperatures_of_anchors, _parameters):
         found += steps(lab, tried)
         if found:
             return found
@@ -73,38 +67,20 @@ def _pairs_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
         for k in (0, 1)
     )
     if swapped:
-        return [
-            Difference(
-                "the two kinds of pairs are swapped: pairs that are the same get the hinge and different pairs the"
-                " square; the labels (same) are inverted",
-                "",
-                "same ↔ different",
-                "",
-                "d² where same, max(m - d, 0)² where not",
-            )
-        ]
+        return [say("pairs swapped")]
     for alike, parts in curves.items():
         who = "pairs that are the same (alike)" if alike else "different (dissimilar, negative) pairs"
         for got, want, grid in parts:
             if np.allclose(np.diff(got), np.diff(want), rtol=1e-5, atol=1e-7):
                 continue
             p, p_want = _polynomial(grid, got), _polynomial(grid, want)
+            where = f"d from {grid[0]:.3g} to {grid[-1]:.3g}"
             if p is None:
-                found.append(
-                    Difference(f"{who}: another function of the distance d", f"d from {grid[0]:.3g} to {grid[-1]:.3g}")
-                )
+                found.append(say("another function of the distance", where, who=who))
                 break
             told = _said_of(p, margin) if not alike else ""
-            found.append(
-                Difference(
-                    f"{who}: the loss at distance d is {_written(p)} + const, expected {_written(p_want)} +"
-                    f" const{told}",
-                    f"d from {grid[0]:.3g} to {grid[-1]:.3g}",
-                    _written(p),
-                    _written(p_want),
-                    "d²/2 where same, max(m - d, 0)²/2 where not",
-                )
-            )
+            law, right = _written(p), _written(p_want)
+            found.append(say("another polynomial of the distance", where, who=who, law=law, right=right, why=told))
             break
     return found
 
@@ -174,124 +150,6 @@ def _said_of(p: Any, margin: float) -> str:
     return ""
 
 
-def _log_plus(lab: Lab, tried: list[Result]) -> list[Difference]:
-    """Try −log(p + eps) of each positive, where there are several."""
-    q = lab.question
-    if q.recipe.inside != "supervised" or q.settings.get("form", "out") != "out" or q.recipe.reduction != "mean":
-        return []
-
-    def value(r: Result, eps: float, clamp: bool) -> float:
-        under = q.under(r.probe)
-        held = under.settings | under.companions(r.wide)
-        t = float(r.probe.scalar or 1.0)
-        if q.recipe.embeddings:
-            z = (
-                r.wide[0] / np.linalg.norm(r.wide[0], axis=1, keepdims=True)
-                if q.recipe.normalization == "rows"
-                else r.wide[0]
-            )
-            s = z @ z.T / t
-            np.fill_diagonal(s, -np.inf)
-            labels = held["labels"]
-            mask = (labels[:, None] == labels[None]) & ~np.eye(len(z), dtype=bool)
-        else:
-            s, mask = r.wide[0] / t, held["positives"]
-        p = np.exp(s - s.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        with np.errstate(divide="ignore"):
-            logs = -np.log(np.maximum(p, eps) if clamp else p + eps)
-        return float(np.mean(np.sum(np.where(mask, logs, 0.0), 1) / np.maximum(mask.sum(1), 1)))
-
-    worst = max(tried, key=lambda r: abs(float(r.right.value - r.outcome.value)))
-
-    def off(clamp: bool, x: float) -> float:
-        return value(worst, 10.0**x, clamp) - float(worst.outcome.value)
-
-    for clamp, said in ((False, "-log(p + {:.3g})"), (True, "-log(max(p, {:.3g}))")):
-        for e in settings.roots(
-            partial(off, clamp),
-            float("nan"),
-            np.arange(-30.0, -0.4, 0.5),
-        ):
-            eps = float(f"{10.0**e:.2g}")
-            if all(
-                abs(value(r, eps, clamp) - float(r.outcome.value))
-                <= 1e3 * r.outcome.eps * (1 + abs(float(r.right.value_size)))
-                for r in tried
-            ):
-                return [
-                    Difference(
-                        f"an epsilon stands inside the logarithm of each positive: {said.format(eps)}",
-                        "",
-                        f"eps = {eps:.3g}",
-                        "0",
-                        "log-softmax, without an epsilon",
-                        "epsilon-in-log",
-                    )
-                ]
-    return []
-
-
-def _importance(lab: Lab, tried: list[Result]) -> list[Difference]:
-    """Try other importance weights of the negatives, where the loss has some."""
-    q = lab.question
-    if q.recipe.inside != "reweighted" or q.recipe.reduction != "mean" or not q.settings.get("beta"):
-        return []
-    beta, plus = float(q.settings["beta"]), float(q.settings["tau_plus"])
-    menu = (
-        ("exp(β s/τ)", "they are not divided by their mean", lambda s, t: np.exp(beta * s / t)),
-        ("exp(β s)", "the temperature is missing in them", lambda s, t: np.exp(beta * s)),
-        ("exp(s/τ)", "beta is not in the exponent", lambda s, t: np.exp(s / t)),
-        ("exp(s/β)", "beta is inverted", lambda s, t: np.exp(s / beta)),
-        ("β s/τ", "they are not exponentiated", lambda s, t: beta * s / t),
-        ("s", "they are not exponentiated", lambda s, t: s),
-        ("1", "beta has no effect", lambda s, t: np.ones_like(s)),
-    )
-
-    def value(r: Result, weight: Any, c: float, over: str) -> float:
-        t = q.temperature(r.probe.scalar) or 1.0
-        if q.recipe.embeddings:
-            z = np.concatenate([x / np.linalg.norm(x, axis=1, keepdims=True) for x in r.wide])
-            s, n = z @ z.T, len(r.wide[0])
-            pos = np.roll(np.arange(2 * n), n)
-            off = ~np.eye(2 * n, dtype=bool)
-        else:
-            s, pos = r.wide[0], np.arange(len(r.wide[0]))
-            off = np.ones_like(s, dtype=bool)
-        rows = np.arange(len(s))
-        off[rows, pos] = False
-        count = off.sum(1)
-        with np.errstate(all="ignore"):
-            w = np.where(off, weight(s, t), 0.0)
-            divided = {"mean": np.sum(w, 1) / count, "sum": np.sum(w, 1), "": 1.0}[over]
-            rest = c * np.sum(w * np.exp(s / t), 1) / divided
-            e = np.exp(s[rows, pos] / t)
-            rest = np.maximum((rest - plus * count * e) / (1 - plus), count * math.exp(-1 / t))
-            return float(np.mean(np.log1p(rest / e)))
-
-    usable = [r for r in tried if len(r.wide[0]) > 2 and (q.temperature(r.probe.scalar) or 1.0) > 0.03] or tried
-    for formula, why, weight in menu:
-        for by in ("mean", "sum", ""):
-            for c, factor in ((1.0, ""), (beta, f"{beta:g} × "), (1 / beta, f"{1 / beta:.4g} × ")):
-                if all(
-                    abs(value(r, weight, c, by) - float(r.outcome.value))
-                    <= 1e-9 * (1 + abs(float(r.outcome.value))) + 64 * r.outcome.eps * r.right.value_size
-                    for r in usable
-                ):
-                    over = f" over their {by}" if by else ""
-                    return [
-                        Difference(
-                            f"the importance weights of the negatives are {factor}{formula}{over}, expected exp(β"
-                            f" s/τ) over their mean: {why}",
-                            "weights",
-                            f"{factor}{formula}{over}",
-                            "exp(β s/τ) over their mean",
-                            "w_k = exp(β s_k/τ)/mean",
-                        )
-                    ]
-    return []
-
-
 def _temperatures_of_anchors(lab: Lab, tried: list[Result]) -> list[Difference]:
     """Where each anchor has a temperature, see whether only their mean (least, first …) counts."""
     q = lab.question
@@ -299,16 +157,7 @@ def _temperatures_of_anchors(lab: Lab, tried: list[Result]) -> list[Difference]:
         return []
     for said, f in (("mean", np.mean), ("smallest", np.min), ("largest", np.max), ("first", lambda t: t[0])):
         if all(_one_temperature(q, r, float(f(r.wide[1]))) for r in tried):
-            return [
-                Difference(
-                    f"one common temperature for all anchors, the {said} of those given, not one for each anchor (per"
-                    " anchor)",
-                    "temperature",
-                    f"{said} of τ",
-                    "τ_i for anchor i",
-                    "s_ik/τ_i",
-                )
-            ]
+            return [say("one temperature for all", "temperature", which=said)]
     return []
 
 
@@ -340,14 +189,6 @@ def _parameters(lab: Lab, tried: list[Result]) -> list[Difference]:
         if unread:
             rest = [s for s in range(len(r.wide[k])) if s not in unread]
             which = "the first" if rest == [0] else f"step {', '.join(map(str, rest))}"
-            found.append(
-                Difference(
-                    f"{name} of step {', '.join(map(str, unread))} has no effect: only {which} {name} is used, for"
-                    " every step",
-                    name,
-                    "no effect",
-                    "an effect",
-                    f"{name}[t] for step t",
-                )
-            )
+            steps = ", ".join(map(str, unread))
+            found.append(say("one step for all", name, input=name, unread=steps, used=which))
     return found

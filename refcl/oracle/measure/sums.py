@@ -14,6 +14,7 @@ from refcl.oracle.measure.bench import Bench
 from refcl.oracle.measure.pairs import Measured, entry_name
 from refcl.oracle.measure.targets import unit
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 
 
 def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
@@ -30,25 +31,8 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
     g, w = (np.abs(got) > tell) & off, (np.abs(want) > tell) & off
     if not np.any(g) and np.any(w):
         if np.max(np.abs(np.diag(got))) < tell:
-            return [
-                Difference(
-                    "the value is linear in the similarities: there is no softmax and no log-sum-exp",
-                    "",
-                    "no curvature",
-                    "log Σ exp",
-                    "L_i = log Σ_k exp(s_ik/τ) - s_ip/τ",
-                )
-            ]
-        return [
-            Difference(
-                "every pair is judged on its own, by a sigmoid (binary cross-entropy, BCE): no two entries share a "
-                "sum, this is not a softmax over candidates",
-                "",
-                "no entry's derivative depends on another",
-                "one sum an anchor",
-                "a softmax over the candidates of each anchor",
-            )
-        ]
+            return [say("linear")]
+        return [say("pairs alone")]
     # Entries with a row in common may stand in its sum; a coupling too weak to be told is no news there.
     more, fewer = g & ~w & _apart(bench), w & ~g
     found = []
@@ -56,16 +40,8 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
         ea, eb = (int(x) for x in np.argwhere(more)[0])
         share = np.sum(more) / max(np.sum(off & ~w), 1)
         everywhere = " (the whole matrix: one softmax over all rows)" if share > 0.9 else ""
-        found.append(
-            Difference(
-                f"entries of different anchors share one sum{everywhere}: the denominator (softmax) of an anchor"
-                " holds other anchors' rows, it is not taken row by row",
-                f"{entry_name(bench, ea)} and {entry_name(bench, eb)}",
-                "their derivatives depend on each other",
-                "they do not",
-                "one log-sum-exp an anchor",
-            )
-        )
+        where = f"{entry_name(bench, ea)} and {entry_name(bench, eb)}"
+        found.append(say("one sum for several anchors", where, everywhere=everywhere))
     if np.any(fewer):
         pairs = [(int(a), int(b)) for a, b in np.argwhere(fewer) if a < b]
         if not pairs:
@@ -78,15 +54,7 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
             else "entries of one anchor do not share a sum: its denominator is split or lacks some of them"
         )
         a, b = pairs[0]
-        found.append(
-            Difference(
-                what,
-                f"{entry_name(bench, a)} and {entry_name(bench, b)}",
-                "independent",
-                "in one sum",
-                "all candidates of an anchor in one sum",
-            )
-        )
+        found.append(say("sum split", f"{entry_name(bench, a)} and {entry_name(bench, b)}", what=what))
     return found
 
 
@@ -138,33 +106,14 @@ def residual(bench: Bench, m: Measured) -> list[Difference]:
                 expected[which.index(best)] = -u.size
                 top.append(np.max(np.abs(off[k, which] - expected)) < 1e-4 * u.size)
         if top and all(top):
-            return [
-                Difference(
-                    "each row's largest logit (maximum) is subtracted inside the log-sum-exp and not added back"
-                    " (forgotten)",
-                    "",
-                    "log Σ exp(l - max)",
-                    "max + log Σ exp(l - max)",
-                    "add the maximum back",
-                )
-            ]
+            return [say("maximum not added back")]
     values = [bench.value(s) - bench.right_value(s) for s in m.drawn]
     if (
         np.max(np.abs(off)) < 1e-5 * m.scale
         and np.ptp(values) < 1e-6 * max(1.0, abs(values[0]))
         and abs(values[0]) > 1e-7
     ):
-        return [
-            Difference(
-                f"the value is off by a constant, {values[0]:.6g}, on this batch; the gradient is right"
-                + _named_offset(bench, values[0]),
-                "",
-                f"{values[0]:+.6g}",
-                "0",
-                "",
-                "offset-by-constant",
-            )
-        ]
+        return [say("off by a constant", constant=values[0], why=_named_offset(bench, values[0]))]
     return []
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from refcl.oracle.measure.bench import Bench
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 
 
 class Unit(NamedTuple):
@@ -52,47 +53,17 @@ def targets(bench: Bench, m: Measured) -> list[Difference]:
     if not np.any(np.abs(elsewhere) > 1e-5) and np.ptp(own) < 1e-5 and len(own):
         c = float(own[0])
         if abs(c + 1) < 1e-5:
-            return [
-                Difference(
-                    "the positive is not subtracted: the numerator s_ip/τ is missing (left out), only the "
-                    "log-sum-exp stays",
-                    "",
-                    "target 0 on the positive",
-                    "target 1",
-                    "L_i = logsumexp_k(s_ik/τ) - s_ip/τ",
-                )
-            ]
+            return [say("positive not subtracted")]
         if abs(c + 1 - tau) < 1e-5:
-            return [
-                Difference(
-                    "the temperature is missing on the positive, in the numerator",
-                    "",
-                    "s_ip",
-                    "s_ip/τ",
-                    "",
-                    "temperature-missing-on-positive",
-                )
-            ]
-        sure = _sum_of_targets(bench, m, per)
-        return [
-            Difference(
-                f"the target on the positive is {1 + c:.4g}, expected 1: its targets do not sum to 1{sure}",
-                "",
-                f"{1 + c:.6g}",
-                "1",
-            )
-        ]
-    smooth = _smoothing(per, pos, m.used, bench)
+            return [say("no temperature in the numerator")]
+        return [say("another target", target=1 + c)]
+    smooth = _smoothing(per, pos, m.used)
     if smooth is not None:
         return [smooth]
     return _moved_targets(bench, m, per)
 
 
-def _sum_of_targets(bench: Bench, m: Measured, per: Any) -> str:
-    return ""
-
-
-def _smoothing(per: Any, pos: Any, used: Any, bench: Bench) -> Difference | None:
+def _smoothing(per: Any, pos: Any, used: Any) -> Difference | None:
     others = per[~pos & (np.abs(per) > 1e-7)]
     own = per[pos]
     if not len(others) or np.ptp(others) > 1e-4 * np.max(np.abs(others)) or np.ptp(own) > 1e-4 or np.any(own >= 0):
@@ -101,14 +72,7 @@ def _smoothing(per: Any, pos: Any, used: Any, bench: Bench) -> Difference | None
         return None
     each, lost = float(others[0]), float(-own[0])
     eps = lost + each
-    return Difference(
-        f"label smoothing: the targets are {1 - lost:.4g} on the positive and {each:.4g} on every other candidate: "
-        f"label_smoothing = {eps:.4g}, {1 - eps:.4g} on the positive and {eps:.4g}/M on all M",
-        "",
-        f"{1 - lost:.4g}, {each:.4g} …",
-        "1, 0, 0 …",
-        "label_smoothing = 0",
-    )
+    return say("label smoothing", own=1 - lost, each=each, eps=eps, rest=1 - eps)
 
 
 def _moved_targets(bench: Bench, m: Measured, per: Any) -> list[Difference]:
@@ -140,17 +104,8 @@ def _moved_targets(bench: Bench, m: Measured, per: Any) -> list[Difference]:
             set(rows[i]) <= set(right[i]) and all(abs(c + 1 / p - 1 / (p + 1)) < 1e-4 for c in rows[i].values())
             for i, p in counted.items()
         ):
-            return [
-                Difference(
-                    "the anchor itself is counted among its positives (the diagonal stays in the mask): each of its P"
-                    " positives has the target 1/(P+1)",
-                    "; ".join(said[:2]),
-                    "1/(P+1)",
-                    "1/P",
-                    "take the diagonal out of the mask of the positives",
-                )
-            ]
-        local = _labels_of_the_rank(bench, m, per)
+            return [say("oneself among the positives", "; ".join(said[:2]))]
+        local = _labels_of_the_rank(bench, per)
         if local is not None:
             return [local]
         dropped = [i for i in rows if any(c < 0 for c in rows[i].values())]
@@ -165,18 +120,11 @@ def _moved_targets(bench: Bench, m: Measured, per: Any) -> list[Difference]:
             everyone = all(len({j for j, c in rows[i].items() if c > 0}) + 0 >= 1 for i in rows)
             what = "rows of other classes are counted as positives too" + (
                 ": every other row is a positive, the labels are not used (ignored)"
-                if everyone and _all(bench, m, rows, right)
+                if everyone and _all(bench, rows, right)
                 else ""
             )
-        return [
-            Difference(
-                what,
-                "; ".join(said[:2]),
-                "; ".join(said[:2]),
-                "1/P on each of the P positives",
-                "the mean over the P positives",
-            )
-        ]
+        some = "; ".join(said[:2])
+        return [say("other positives", some, what=what, some=some)]
     if moved and len(moved) == len(rows):
         some = ", ".join(
             f"{_row(bench, i)}'s positive is {_column(bench, b)}, expected {_column(bench, a)}"
@@ -187,28 +135,11 @@ def _moved_targets(bench: Bench, m: Measured, per: Any) -> list[Difference]:
             "positives-interleaved" if inter and bench.lab.question.recipe.candidates == "all" else "positives-permuted"
         )
         gathered = _gathered_by_rank(bench, moved)
-        return [
-            Difference(
-                f"the positives are other columns: {some}{gathered}",
-                "",
-                some,
-                "",
-                "the column of the own positive",
-                name,
-            )
-        ]
-    return [
-        Difference(
-            f"the targets differ: {'; '.join(said[:2])}",
-            "",
-            "; ".join(said[:3]),
-            "1 on the positive, 0 elsewhere",
-            "a target of 1 on the positive",
-        )
-    ]
+        return [say("positives moved", name=name, some=some, gathered=gathered)]
+    return [say("targets moved", first="; ".join(said[:2]), some="; ".join(said[:3]))]
 
 
-def _labels_of_the_rank(bench: Bench, m: Measured, per: Any) -> Difference | None:
+def _labels_of_the_rank(bench: Bench, per: Any) -> Difference | None:
     """Say whether each rank reads its own labels for the rows of all: they are not gathered."""
     ranks, labels = bench.lab.question.recipe.ranks, bench.companions.get("labels")
     if ranks < 2 or labels is None:
@@ -224,13 +155,7 @@ def _labels_of_the_rank(bench: Bench, m: Measured, per: Any) -> Difference | Non
     off = share(labels[:, None] == own) - share(labels[:, None] == labels[None, :])
     if not all(abs((off[i, j] + off[j, i]) / 2 - c) < 1e-4 for (i, j), c in zip(bench.entries, per, strict=True)):
         return None
-    return Difference(
-        "the labels are not gathered: every rank reads its own rows' labels for the rows of all ranks",
-        "",
-        "labels of the rank, repeated",
-        "the labels of all ranks",
-        "gather the labels with the rows",
-    )
+    return say("labels not gathered")
 
 
 def _gathered_by_rank(bench: Bench, moved: dict[int, tuple[int, int]]) -> str:
@@ -249,7 +174,7 @@ def _gathered_by_rank(bench: Bench, moved: dict[int, tuple[int, int]]) -> str:
     )
 
 
-def _all(bench: Bench, m: Measured, rows: Any, right: Any) -> bool:
+def _all(bench: Bench, rows: Any, right: Any) -> bool:
     t = len(bench.rows)
     return all(len({j for j, c in rows[i].items() if c > 0} | set(right[i])) >= t - 1 for i in rows)
 
@@ -267,12 +192,11 @@ def ranks_of_chosen(bench: Bench, m: Measured) -> list[Difference]:
     got, want = _chosen(bench, m, m.got), _chosen(bench, m, m.want)
     if got is None or want is None or got == want:
         return []
-    some = max(max(want), max(got))
     if len(want) >= _candidates(bench):
         return []
     total = _candidates(bench)
 
-    def say(x: set[int]) -> str:
+    def say_ranks(x: set[int]) -> str:
         return ", ".join(map(str, sorted(k + 1 for k in x)))
 
     which = ""
@@ -280,16 +204,7 @@ def ranks_of_chosen(bench: Bench, m: Measured) -> list[Difference]:
         which = ": these are the easiest (the least similar), not the hardest"
     elif got < want:
         which = ": fewer than there should be"
-    del some
-    return [
-        Difference(
-            f"of an anchor's negatives, sorted from the most similar on, numbers {say(got)} of {total} count{which}",
-            "",
-            say(got),
-            say(want),
-            "keep the hardest negatives",
-        )
-    ]
+    return [say("some ranks of the negatives", got=say_ranks(got), want=say_ranks(want), total=total, which=which)]
 
 
 def _candidates(bench: Bench) -> int:

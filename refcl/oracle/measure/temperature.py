@@ -17,6 +17,7 @@ from refcl.oracle.evidence import Result
 from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure.settings import fits_value, nice, roots, value_off
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
 
 # Laws of the temperature. What is passed is t, whatever it is called.
@@ -176,11 +177,13 @@ def no_gradient_beyond(question: Question, results: list[Result]) -> Difference 
     else:
         return None
     scale = f", a scale of at {most} {math.exp(bound):.6g}" if name == "log_scale" else ""
-    return Difference(
-        f"the {name} gets no gradient {side.format(f'{bound:.4g}')}: it is clamped there{scale}",
+    or_ask = ", or ask for it: clamp=(lowest, highest)" if "clamp" in question.pair.settings else ""
+    return say(
+        "no gradient beyond",
         f"d{name}",
-        "0",
-        f"{wrong[0].right.dscalar:.6g}",
-        "leave the clamp out"
-        + (", or ask for it: clamp=(lowest, highest)" if "clamp" in question.pair.settings else ""),
+        scalar=name,
+        from_where=side.format(f"{bound:.4g}"),
+        scale=scale,
+        right=wrong[0].right.dscalar,
+        or_ask=or_ask,
     )

@@ -6,21 +6,22 @@ One name can be earned in several ways: a temperature is missing "on the positiv
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from refcl.oracle.recipe import ONE, OVER_TEMPERATURE, Extra, Recipe, Scale
 
+Vary: TypeAlias = Callable[[Recipe], Recipe | None]  # None where the mistake can't be made in this recipe
 
-@dataclass(frozen=True)
-class Variation:
+
+class Variation(NamedTuple):
     """One way to earn a name."""
 
     id: str
     detail: str
-    vary: Callable[[Recipe], Recipe | None]  # None where the mistake can't be made in this recipe
+    vary: Vary
 
 
 def variations(recipe: Recipe) -> Iterator[tuple[Variation, Recipe]]:
@@ -31,8 +32,12 @@ def variations(recipe: Recipe) -> Iterator[tuple[Variation, Recipe]]:
             yield variation, changed
 
 
-def _if(holds: Callable[[Recipe], bool], **change: Any) -> Callable[[Recipe], Recipe | None]:
+def _if(holds: Callable[[Recipe], bool], **change: Any) -> Vary:
     return lambda r: replace(r, **change) if holds(r) else None
+
+
+def _all(*holds: Callable[[Recipe], bool]) -> Callable[[Recipe], bool]:
+    return lambda r: all(h(r) for h in holds)
 
 
 def _softmax(r: Recipe) -> bool:
@@ -43,11 +48,6 @@ def _softmax(r: Recipe) -> bool:
 def _plain(r: Recipe) -> bool:
     """The loss of an anchor is -log p of its one positive, whatever else the denominator holds."""
     return r.pool == "softmax" or r.inside in ("decoupled", "reweighted")
-
-
-def _walked(r: Recipe) -> bool:
-    """From similarities on, the rooms are known."""
-    return r.pool != "pair" or r.inside not in (None, "uniform")
 
 
 def _reweighted(r: Recipe) -> bool:
@@ -62,8 +62,12 @@ def _both(r: Recipe) -> bool:
     return r.embeddings and r.anchors == "both"
 
 
+def _both_views(r: Recipe) -> bool:
+    return _both(r) and r.candidates == "all"
+
+
 def _both_reduced(r: Recipe) -> bool:
-    return _both(r) and r.reduction != "none" and _walked(r)
+    return _both(r) and r.reduction != "none" and r.walked
 
 
 def _by_rows(r: Recipe) -> bool:
@@ -72,7 +76,7 @@ def _by_rows(r: Recipe) -> bool:
 
 def _can_be_outer(r: Recipe) -> bool:
     # log Σ − s_p, without the positive in the sum, has the same mean over all (i, j) as over i.
-    in_the_sum = r.pool == "softmax" or _reweighted(r)
+    in_the_sum = (r.pool == "softmax" or _reweighted(r)) and r.in_denominator > 0
     return r.reduction != "none" and in_the_sum and r.log_of_mean is None and r.twice is None
 
 
@@ -84,8 +88,20 @@ def _two_inputs(r: Recipe) -> bool:
     return r.embeddings and not r.single
 
 
+def _supervised(r: Recipe) -> bool:
+    return r.inside == "supervised"
+
+
 def _one_positive(r: Recipe) -> bool:
-    return r.inside != "supervised"
+    return not _supervised(r)
+
+
+def _uniform(r: Recipe) -> bool:
+    return r.inside == "uniform"
+
+
+def _over_ranks(r: Recipe) -> bool:
+    return r.ranks > 1
 
 
 def _in_denominator(r: Recipe) -> bool:
@@ -96,8 +112,8 @@ def _on_sphere(r: Recipe) -> bool:
     return r.embeddings and r.normalization == "rows"
 
 
-def _detach(r: Recipe, what: str) -> Recipe:
-    return replace(r, detached=r.detached | {what})
+def _detached(what: str, holds: Callable[[Recipe], bool]) -> Vary:
+    return lambda r: replace(r, detached=r.detached | {what}) if holds(r) else None
 
 
 # Which column is the positive.
@@ -155,7 +171,7 @@ def _not_exponentiated(r: Recipe) -> Scale:
     return Scale("log(1/τ)", lambda t: -math.log(t), lambda t: -1 / t)
 
 
-def _scaled(**change: Callable[[Recipe], Scale]) -> Callable[[Recipe], Recipe | None]:
+def _scaled(**change: Callable[[Recipe], Scale]) -> Vary:
     def vary(r: Recipe) -> Recipe | None:
         whole = r.pool == "pair" and r.scalar in ("temperature", "log_scale") and list(change) == ["scale"]
         return replace(r, **{k: f(r) for k, f in change.items()}) if _softmax(r) or whole else None  # type: ignore[arg-type]
@@ -200,148 +216,110 @@ def _rows(k: int) -> str:
     return f"{abs(k)} row{'s' if abs(k) > 1 else ''} {'on' if k > 0 else 'back'}"
 
 
-BANK = (
-    Variation("self-in-denominator", "", _if(_everyone, itself=True)),
-    Variation(
-        "self-in-denominator",
-        "it is one of its own positives too",
-        _if(lambda r: _everyone(r) and r.inside == "supervised", slip="oneself is a positive"),
+WAYS: dict[str, tuple[tuple[str, Vary], ...]] = {
+    "self-in-denominator": (
+        ("", _if(_everyone, itself=True)),
+        ("it is one of its own positives too", _if(_all(_everyone, _supervised), slip="oneself is a positive")),
+        ("in the uniformity, where a row's pair with itself adds exp(0) = 1", _if(_uniform, slip="own pairs")),
+        ("and K counts it", _if(_all(_everyone, _reweighted), itself=True, slip="count what is there")),
     ),
-    Variation(
-        "self-in-denominator",
-        "in the uniformity, where a row's pair with itself adds exp(0) = 1",
-        _if(lambda r: r.inside == "uniform", slip="own pairs"),
+    "self-masked-with-zero": (
+        ("", _if(_everyone, extra=constant_term(0.0))),
+        (
+            "and K counts it",
+            _if(_all(_everyone, _reweighted), extra=constant_term(0.0), slip="count what is there"),
+        ),
     ),
-    Variation(
-        "self-in-denominator",
-        "and K counts it",
-        _if(lambda r: _everyone(r) and _reweighted(r), itself=True, slip="count what is there"),
+    "self-term-wrong-constant": (("", _e_subtracted),),
+    "positive-missing-from-denominator": (
+        ("", _if(lambda r: _in_denominator(r) and r.inside != "model aware", in_denominator=0)),
     ),
-    Variation("self-masked-with-zero", "", _if(_everyone, extra=constant_term(0.0))),
-    Variation(
-        "self-masked-with-zero",
-        "and K counts it",
-        _if(lambda r: _everyone(r) and _reweighted(r), extra=constant_term(0.0), slip="count what is there"),
+    "positive-counted-twice": (
+        ("", _if(_in_denominator, in_denominator=2)),
+        (
+            "it is one of the K negatives too",
+            _if(_all(_in_denominator, _reweighted), in_denominator=2, slip="count what is there"),
+        ),
     ),
-    Variation("self-term-wrong-constant", "", _e_subtracted),
-    Variation(
-        "positive-missing-from-denominator",
-        "",
-        _if(lambda r: _in_denominator(r) and r.inside != "model aware", in_denominator=0),
+    "positive-among-negatives": (
+        ("", _if(lambda r: _softmax(r) and r.in_denominator == 0, in_denominator=1)),
+        ("", _if(lambda r: r.pool == "simple" or (r.pool == "triplet" and r.margin > 0), in_denominator=2)),
     ),
-    Variation("positive-counted-twice", "", _if(_in_denominator, in_denominator=2)),
-    Variation(
-        "positive-counted-twice",
-        "it is one of the K negatives too",
-        _if(lambda r: _in_denominator(r) and _reweighted(r), in_denominator=2, slip="count what is there"),
+    "cross-view-only": (("", _if(_both_views, candidates="other")),),
+    "one-direction": (
+        ("the first input's rows are the anchors", _if(_both_reduced, anchors="first")),
+        ("the second input's rows are the anchors", _if(_both_reduced, anchors="second")),
+        ("the uniformity is the first view's alone", _if(_uniform, slip="uniformity of the first view")),
+        ("the uniformity is the second view's alone", _if(_uniform, slip="uniformity of the second view")),
     ),
-    Variation("positive-among-negatives", "", _if(lambda r: _softmax(r) and r.in_denominator == 0, in_denominator=1)),
-    Variation(
-        "positive-among-negatives",
-        "",
-        _if(lambda r: r.pool == "simple" or (r.pool == "triplet" and r.margin > 0), in_denominator=2),
+    "temperature-missing": (
+        ("", _scaled(scale=_one)),
+        ("but in the floor", _if(_reweighted, scale=ONE, slip="the floor is right")),
     ),
-    Variation("cross-view-only", "", _if(lambda r: _both(r) and r.candidates == "all", candidates="other")),
-    Variation("one-direction", "the first input's rows are the anchors", _if(_both_reduced, anchors="first")),
-    Variation("one-direction", "the second input's rows are the anchors", _if(_both_reduced, anchors="second")),
-    *(
-        Variation(
-            "one-direction",
-            f"the uniformity is the {which} view's alone",
-            _if(lambda r: r.inside == "uniform", slip=f"uniformity of the {which} view"),
-        )
-        for which in ("first", "second")
+    "temperature-inverted": (("", _scaled(scale=_inverted)),),
+    "log-scale-not-exponentiated": (("", _scaled(scale=_not_exponentiated)),),
+    "temperature-missing-on-positive": (
+        ("in the numerator only", _scaled(scale_positive=_right, scale_numerator=_one)),
+        ("in numerator and denominator", _scaled(scale_positive=_one)),
     ),
-    Variation("temperature-missing", "", _scaled(scale=_one)),
-    Variation("temperature-missing", "but in the floor", _if(_reweighted, scale=ONE, slip="the floor is right")),
-    Variation("temperature-inverted", "", _scaled(scale=_inverted)),
-    Variation("log-scale-not-exponentiated", "", _scaled(scale=_not_exponentiated)),
-    Variation(
-        "temperature-missing-on-positive", "in the numerator only", _scaled(scale_positive=_right, scale_numerator=_one)
+    "temperature-missing-on-negatives": (
+        ("", _scaled(scale=_one, scale_positive=_right)),
+        (
+            "but in the floor",
+            _if(_reweighted, scale=ONE, scale_positive=OVER_TEMPERATURE, slip="the floor is right"),
+        ),
+        (
+            "nor is the positive in the denominator",
+            _scaled(scale=_one, scale_positive=_one, scale_numerator=_right),
+        ),
     ),
-    Variation("temperature-missing-on-positive", "in numerator and denominator", _scaled(scale_positive=_one)),
-    Variation("temperature-missing-on-negatives", "", _scaled(scale=_one, scale_positive=_right)),
-    Variation(
-        "temperature-missing-on-negatives",
-        "but in the floor",
-        _if(_reweighted, scale=ONE, scale_positive=OVER_TEMPERATURE, slip="the floor is right"),
+    "not-normalized": (("", _if(_on_sphere, normalization="none")),),
+    "normalized-whole-tensor": (
+        ("each input by its own norm", _if(_on_sphere, normalization="whole")),
+        ("both inputs stacked", _if(_on_sphere, normalization="whole stack")),
     ),
-    Variation(
-        "temperature-missing-on-negatives",
-        "nor is the positive in the denominator",
-        _scaled(scale=_one, scale_positive=_one, scale_numerator=_right),
+    "normalized-wrong-axis": (
+        ("in each input", _if(_on_sphere, normalization="columns")),
+        ("in both inputs stacked", _if(_on_sphere, normalization="columns of the stack")),
     ),
-    Variation("not-normalized", "", _if(_on_sphere, normalization="none")),
-    Variation("normalized-whole-tensor", "each input by its own norm", _if(_on_sphere, normalization="whole")),
-    Variation("normalized-whole-tensor", "both inputs stacked", _if(_on_sphere, normalization="whole stack")),
-    Variation("normalized-wrong-axis", "in each input", _if(_on_sphere, normalization="columns")),
-    Variation("normalized-wrong-axis", "in both inputs stacked", _if(_on_sphere, normalization="columns of the stack")),
-    Variation("normalization-jacobian-missing", "dh = dz", _if(_on_sphere, jacobian="none")),
-    Variation(
-        "normalization-jacobian-missing",
-        "dh = dz/|h|: the projection (I - zzᵀ) is missing",
-        _if(_on_sphere, jacobian="no projection"),
+    "normalization-jacobian-missing": (
+        ("dh = dz", _if(_on_sphere, jacobian="none")),
+        ("dh = dz/|h|: the projection (I - zzᵀ) is missing", _if(_on_sphere, jacobian="no projection")),
+        ("dh = (I - zzᵀ) dz: the division by |h| is missing", _if(_on_sphere, jacobian="no length")),
     ),
-    Variation(
-        "normalization-jacobian-missing",
-        "dh = (I - zzᵀ) dz: the division by |h| is missing",
-        _if(_on_sphere, jacobian="no length"),
+    "log-of-mean": (
+        ("", _if(_by_rows, log_of_mean="all")),
+        (
+            "over the positives of an anchor: the form with the mean inside the logarithm",
+            _if(lambda r: _supervised(r) and r.form == "out", form="in"),
+        ),
+        ("in each direction", _if(_all(_by_rows, _both), log_of_mean="by direction")),
     ),
-    Variation("log-of-mean", "", _if(_by_rows, log_of_mean="all")),
-    Variation(
-        "log-of-mean",
-        "over the positives of an anchor: the form with the mean inside the logarithm",
-        _if(lambda r: r.inside == "supervised" and r.form == "out", form="in"),
+    "broadcast-outer": (
+        ("", _if(_can_be_outer, combine="outer")),
+        ("in each direction", _if(_all(_can_be_outer, _both), combine="outer by direction")),
     ),
-    Variation("log-of-mean", "in each direction", _if(lambda r: _by_rows(r) and _both(r), log_of_mean="by direction")),
-    Variation("broadcast-outer", "", _if(_can_be_outer, combine="outer")),
-    Variation(
-        "broadcast-outer",
-        "in each direction",
-        _if(lambda r: _can_be_outer(r) and _both(r), combine="outer by direction"),
+    "double-softmax": (
+        ("", _if(_can_be_twice, twice="masked")),
+        ("masked entries come back as 0", _if(_all(_everyone, _can_be_twice), twice="zeros")),
+        ("the temperature in the second only", _if(_can_be_twice, twice="masked, late temperature")),
     ),
-    Variation("double-softmax", "", _if(_can_be_twice, twice="masked")),
-    Variation(
-        "double-softmax",
-        "masked entries come back as 0",
-        _if(lambda r: _everyone(r) and _can_be_twice(r), twice="zeros"),
+    "keys-detached": (
+        ("", _detached("candidates", lambda r: r.embeddings and r.walked)),
+        ("the second input gets none", _detached("second", _two_inputs)),
+        ("the first input gets none", _detached("first", lambda r: _both(r) or r.inside == "apart")),
     ),
-    Variation(
-        "double-softmax", "the temperature in the second only", _if(_can_be_twice, twice="masked, late temperature")
+    "denominator-detached": (("", _detached("denominator", lambda r: _softmax(r) and r.inside != "model aware")),),
+    "positives-interleaved": (("", _if(_both_views, positive=_interleaved)),),
+    "positives-permuted": (
+        *((f"{_rows(k)} in every direction", _if(_one_positive, positive=rolled(k))) for k in (1, -1, 2, -2)),
+        *((f"one input is {_rows(k)}", _if(_both, positive=rolled_apart(k))) for k in (1, -1, 2, -2)),
+        ("in reverse order", _if(_one_positive, positive=_reversed)),
+        ("the first row for everyone", _if(_one_positive, positive=_first)),
     ),
-    Variation(
-        "keys-detached",
-        "",
-        lambda r: _detach(r, "candidates") if r.embeddings and _walked(r) else None,
+    "remote-gradients-dropped": (("", _detached("remote", _over_ranks)),),
+    "rank-offset-missing": (
+        ("", lambda r: replace(r, positive=_without_rank_offset(r.ranks)) if _over_ranks(r) else None),
     ),
-    Variation(
-        "keys-detached", "the second input gets none", lambda r: _detach(r, "second") if _two_inputs(r) else None
-    ),
-    Variation(
-        "keys-detached",
-        "the first input gets none",
-        lambda r: _detach(r, "first") if _both(r) or r.inside == "apart" else None,
-    ),
-    Variation(
-        "denominator-detached",
-        "",
-        lambda r: _detach(r, "denominator") if _softmax(r) and r.inside != "model aware" else None,
-    ),
-    Variation("positives-interleaved", "", _if(lambda r: _both(r) and r.candidates == "all", positive=_interleaved)),
-    *(
-        Variation("positives-permuted", f"{_rows(k)} in every direction", _if(_one_positive, positive=rolled(k)))
-        for k in (1, -1, 2, -2)
-    ),
-    *(
-        Variation("positives-permuted", f"one input is {_rows(k)}", _if(_both, positive=rolled_apart(k)))
-        for k in (1, -1, 2, -2)
-    ),
-    Variation("positives-permuted", "in reverse order", _if(_one_positive, positive=_reversed)),
-    Variation("positives-permuted", "the first row for everyone", _if(_one_positive, positive=_first)),
-    Variation("remote-gradients-dropped", "", lambda r: _detach(r, "remote") if r.ranks > 1 else None),
-    Variation(
-        "rank-offset-missing",
-        "",
-        lambda r: replace(r, positive=_without_rank_offset(r.ranks)) if r.ranks > 1 else None,
-    ),
-)
+}
+BANK = tuple(Variation(id_, detail, vary) for id_, ways in WAYS.items() for detail, vary in ways)

@@ -1,1 +1,1 @@
-"""From a measured difference to words: the catalogue of mistakes, and what a difference looks like."""
+"""From a measured difference to words: what a difference looks like, and what is said of each."""

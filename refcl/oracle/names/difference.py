@@ -31,18 +31,7 @@ class Difference(NamedTuple):
         """Return it as a few lines of text."""
         place = f" [{self.where}]" if self.where else ""
         found = [f"{self.what}{place}."]
-        if self.measured or self.expected:
-            found.append(
-                "  "
-                + "; ".join(
-                    x
-                    for x in (
-                        f"measured {self.measured}" if self.measured else "",
-                        f"expected {self.expected}" if self.expected else "",
-                    )
-                    if x
-                )
-            )
-        if self.change:
-            found.append(f"  change it to: {self.change}")
+        formulas = [f"{word} {x}" for word, x in (("measured", self.measured), ("expected", self.expected)) if x]
+        found += [f"  {'; '.join(formulas)}"] if formulas else []
+        found += [f"  change it to: {self.change}"] if self.change else []
         return found

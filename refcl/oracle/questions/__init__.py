@@ -25,7 +25,6 @@ class Row(NamedTuple):
 
     recipe: Mapping[str, Any] = {}
     inside: str | None = None
-    weighted: bool = False  # its positives have weights
     batches: str = ""
     all_arrays: bool = False  # an array stands where others have a scalar
     in_a_tuple: bool = False  # its arrays come as one tuple, of any length
@@ -55,9 +54,9 @@ ROWS: dict[str, Row] = {
     "clip": Row({"pool": "softmax"}, directions_apart=True),
     "sig_lip": Row({"anchors": "first"}, inside="apart"),
     "decoupled_contrastive": Row({"in_denominator": 0}, inside="decoupled"),
-    "weighted_decoupled_contrastive": Row({"anchors": "first", "in_denominator": 0}, inside="decoupled", weighted=True),
+    "weighted_decoupled_contrastive": Row({"anchors": "first", "in_denominator": 0}, inside="decoupled"),
     "dcl": Row({**BOTH, "in_denominator": 0}, inside="decoupled"),
-    "dclw": Row({**BOTH, "in_denominator": 0}, inside="decoupled", weighted=True),
+    "dclw": Row({**BOTH, "in_denominator": 0}, inside="decoupled"),
     "reweighted_contrastive": Row(inside="reweighted"),
     "debiased": Row(BOTH, inside="reweighted"),
     "hcl": Row(BOTH, inside="reweighted"),

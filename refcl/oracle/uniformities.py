@@ -1,7 +1,7 @@
-"""No pool: SigLIP, where every pair stands by itself, and alignment with uniformity.
+"""Alignment with a uniformity that is made wrongly: over a row's pair with itself too, or of one view alone.
 
-In:  similarities and a recipe; for alignment and uniformity two views, and which slip is made.
-Out: the losses of the anchors and the way back; a value and its gradients.
+In:  two views, normalized, and the settings of `align_uniform`.
+Out: a value and its gradients.
 """
 
 from collections.abc import Callable
@@ -11,27 +11,6 @@ import numpy as np
 
 from refcl.losses import align_uniform
 from refcl.metrics import uniformity
-from refcl.oracle.pools import Pooled
-from refcl.oracle.recipe import Recipe
-from refcl.oracle.roles import Roles
-from refcl.walk.penalty import softplus
-
-
-def pool_apart(recipe: Recipe, s: Any, t: float, roles: Roles, bias: float) -> Pooled:
-    """L = softplus(−(α s_p + b)) + Σ_k softplus(α s_k + b)."""
-    sign = np.where(roles.negatives, 1.0, -1.0)  # (A, T)
-    alpha = recipe.scale
-    charged, cache = softplus.forward((sign * (alpha.at(t) * s + bias)).ravel())
-    loss = np.sum(np.where(roles.candidates, charged.reshape(s.shape), 0.0), axis=1)
-
-    def back(dloss: Any) -> tuple[Any, float | None, float]:
-        upstream = np.where(roles.candidates, dloss[:, None], 0.0)
-        dlogits = sign * softplus.backward(upstream.ravel(), cache).reshape(s.shape)
-        terms = alpha.slope(t) * dlogits * s
-        return alpha.at(t) * dlogits, float(np.sum(terms)), float(np.sum(np.abs(terms)))
-
-    largest = float(np.max(np.abs(np.where(roles.candidates, alpha.at(t) * s, 0.0)), initial=0.0))
-    return Pooled(loss, back, abs(alpha.at(t)), s.shape[1] * (1 + largest + abs(bias)))
 
 
 def _uniformities(
