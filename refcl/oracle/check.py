@@ -22,6 +22,7 @@ from refcl.oracle.names.difference import Difference
 from refcl.oracle.probes import ABOUT, FINITE_ONLY, Probe, probes
 from refcl.oracle.question import Question, ask
 from refcl.oracle.report import Judged, Report
+from refcl.strips.workers import one_blas_thread
 
 
 def check(
@@ -215,7 +216,8 @@ def judge(
         report.notes += [partly] if partly else []
         return report
     try:
-        _explain(report, diagnose(question, decisive, call, shape=shape, extra=extra))
+        with one_blas_thread():  # small matrices, many times: threads would wait for each other more than they work
+            _explain(report, diagnose(question, decisive, call, shape=shape, extra=extra))
     except CannotJudge:
         raise
     except Exception as error:  # whatever the candidate does, there is a report

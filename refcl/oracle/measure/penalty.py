@@ -168,7 +168,7 @@ def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
             return [
                 Difference(
                     "a softplus (soft margin, log(1 + exp)) stands where the hinge belongs: softplus of gap +"
-                    f" {line[1] / line[0]:.4g}"
+                    f" {round(line[1] / line[0], 6) + 0.0:.4g}"
                     + ("" if abs(line[0] - 1) < 1e-3 else f", at temperature {1 / line[0]:.4g}"),
                     "",
                     "log(1 + exp(gap + margin))",
