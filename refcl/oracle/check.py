@@ -223,7 +223,7 @@ def judge(
     except Exception as error:  # whatever the candidate does, there is a report
         report.verdict = "unknown"
         report.evidence.append(f"The diagnosis itself ended with {type(error).__name__}: {error}. Please report it.")
-    report.right_for += [x for x in right_for(question, decisive) if x not in report.right_for]
+    report.right_for += right_for(question, decisive, measured=not report.findings)
     report.notes += [partly] if partly else []
     return report
 

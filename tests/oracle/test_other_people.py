@@ -72,6 +72,16 @@ def test_single_precision_inside_is_no_wrong_gradient() -> None:
     assert "is not that of the value" not in str(report)
 
 
+def test_a_shift_that_is_not_put_back() -> None:
+    def shifted(query: Any, key: Any, temperature: Any) -> Any:
+        loss, grads = refcl.info_nce(query, key, temperature)
+        return loss - np.mean(np.max(unit(query) @ unit(key).T, axis=1)), grads
+
+    said = str(check(shifted, "info_nce"))
+    assert "the gradients are right, and are not those of this value" in said
+    assert "is not that of the value" not in said
+
+
 # What a loss refuses.
 
 

@@ -84,7 +84,9 @@ def measure(
     smooth = with_grads[:1]
     bench_lab.eps = max((r.outcome.eps for r in smooth), default=bench_lab.eps)
     bench_lab.trusted = bool(smooth) and all(gradient.consistent(bench_lab, r) for r in smooth)
-    if smooth and not bench_lab.trusted:
+    if smooth and not bench_lab.trusted and all(agrees(r.right, r.outcome, value=False) for r in with_grads):
+        done.differences.append(gradient.wrong_value(with_grads[0]))
+    elif smooth and not bench_lab.trusted:
         done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
     if not done.differences or all(d.name == "" for d in done.differences):
         _inside(bench_lab, tried, done, shape, extra)
