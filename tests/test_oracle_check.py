@@ -199,7 +199,11 @@ RAISES = (
     (lambda a, b: (1.0, (a.astype(int), b)), "the gradient of a is made of integers"),
     (lambda a, b: (1.0, (a, b, a)), "the gradient of the temperature has shape (5, 12); expected ()."),
     (lambda a, b: np.random.default_rng().random(), "two calls on the same input differ by"),
-    (lambda a: 1.0, "the candidate takes 1 positional arguments; nt_xent gives it 2: a, b."),
+    (
+        lambda a: 1.0,
+        "the candidate takes 1 positional arguments; nt_xent gives it 2: a, b."
+        ' Where it takes them together, say inputs="stacked" or inputs="views".',
+    ),
     (lambda a, b, t, x: 1.0, "the candidate requires 4 positional arguments (a, b, t, x)"),
     (3.0, "the candidate is a float, which can't be called."),
 )

@@ -133,7 +133,10 @@ def test_judged(
     ("words", "sentence"),
     [
         ("mine_for_refcl:raises --loss nt_xent --temperature 0.2", "the candidate raised IndexError: index 1000"),
-        ("mine_for_refcl:one --loss nt_xent", "the candidate takes 1 positional arguments; nt_xent gives it 2: a, b."),
+        (
+            "mine_for_refcl:one --loss nt_xent",
+            "the candidate takes 1 positional arguments; nt_xent gives it 2: a, b.",
+        ),
         ("mine_for_refcl:matrix --loss nt_xent --temperature 0.2", "the value has shape (5, 12); expected a scalar"),
         ("mine_for_refcl:baked --loss nt_xent", "its temperature is baked in and not known"),
         ("mine_for_refcl:absent --loss nt_xent", "mine_for_refcl has no absent; it has"),

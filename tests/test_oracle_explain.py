@@ -67,3 +67,13 @@ def test_the_other_end_and_what_lies_below() -> None:
 def test_what_makes_no_sense_is_refused(loss: float, n: int, temperature: float | None, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         explain_value(loss, n, temperature)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [(6.2383, "ln(8 N): 512 candidates: 8 rows"), (5.54908, "ln(1 + 256): 257 candidates: the positive")],
+)
+def test_another_number_of_candidates(loss: float, said: str) -> None:
+    """Several passages a query, or a queue: a value that is the logarithm of their number."""
+    assert said in str(explain_value(loss, 64)[0])
+    assert said not in str(explain_value(loss + 0.01, 64)[0])

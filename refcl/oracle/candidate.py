@@ -283,8 +283,12 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     takes_upstream = any(p.name == "upstream" for p in parameters)
     arrays = "a tuple of views" if question.in_a_tuple else ", ".join(question.inputs)
     if len(positional) < k and not anything:
+        together = (
+            ' Where it takes them together, say inputs="stacked" or inputs="views".' if positional and k > 1 else ""
+        )
         raise CannotJudge(
             f"the candidate takes {len(positional)} positional arguments; {question.loss} gives it {k}: {arrays}."
+            f"{together}"
         )
     passes_more = bool(question.more) and all(any(p.name == name for p in positional) for name in question.more)
     required = [p for p in required if p.name not in (*COMPANIONS, *question.more)]
@@ -315,7 +319,7 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     if missing:
         raise CannotJudge(
             f"{question.loss} needs {sorted(missing)[0]}: the candidate must take it by that name: "
-            f"{_line(question, passes_scalar)}."
+            f"{_line(question, passes_scalar and question.base is None)}."
         )
     noise = getattr(function, "noise", 0.0)
     few = bool(getattr(function, "few_shapes", False))
@@ -351,9 +355,9 @@ def _remedy(said: str) -> str:
     """Return what to type, where an error is that of an adapter that was forgotten."""
     tensors = ("'numpy.ndarray' object has no attribute", "must be Tensor, not numpy.ndarray", "torch", "Tensor")
     if any(word in said for word in tensors) and "numpy" in said:
-        return " It takes tensors, as it seems: check(from_torch(candidate), …), from refcl.oracle import from_torch."
+        return " It takes tensors, as it seems: check(from_torch(candidate), …), in a shell --framework torch."
     if "tracer" in said.lower() or "jax" in said:
-        return " It takes JAX arrays, as it seems: check(from_jax(candidate), …)."
+        return " It takes JAX arrays, as it seems: check(from_jax(candidate), …), in a shell --framework jax."
     return ""
 
 

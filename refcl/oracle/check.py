@@ -22,6 +22,7 @@ from refcl.oracle.names.difference import Difference
 from refcl.oracle.probes import ABOUT, FINITE_ONLY, Probe, probes
 from refcl.oracle.question import Question, ask
 from refcl.oracle.report import Judged, Report
+from refcl.strips.workers import one_blas_thread
 
 
 def check(
@@ -215,13 +216,14 @@ def judge(
         report.notes += [partly] if partly else []
         return report
     try:
-        _explain(report, diagnose(question, decisive, call, shape=shape, extra=extra))
+        with one_blas_thread():  # small matrices, many times: threads would wait for each other more than they work
+            _explain(report, diagnose(question, decisive, call, shape=shape, extra=extra))
     except CannotJudge:
         raise
     except Exception as error:  # whatever the candidate does, there is a report
         report.verdict = "unknown"
         report.evidence.append(f"The diagnosis itself ended with {type(error).__name__}: {error}. Please report it.")
-    report.right_for += [x for x in right_for(question, decisive) if x not in report.right_for]
+    report.right_for += right_for(question, decisive, measured=not report.findings)
     report.notes += [partly] if partly else []
     return report
 

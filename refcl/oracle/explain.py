@@ -65,9 +65,9 @@ def explain_value(
         raise ValueError(f"explain_value: n must be >= 1, got {n}.")
     if temperature is not None and not temperature > 0:
         raise ValueError(f"explain_value: temperature must be > 0, got {temperature}.")
+    last = 0.5 * 10.0 ** -len(repr(float(loss)).partition(".")[2])
     if tolerance is None:
-        digits = len(repr(float(loss)).partition(".")[2])
-        tolerance = max(0.5 * 10.0**-digits, 2e-4 * abs(loss))
+        tolerance = max(last, 2e-4 * abs(loss))
     found = []
     for rank, (number, formula, what) in enumerate([*_aligned(n, temperature), *_candidates(n)]):
         for extra, (factor, scale, who) in enumerate(_scales(n, temperature)):
@@ -75,6 +75,8 @@ def explain_value(
             if abs(value - loss) <= tolerance:
                 meaning = f"{who}. {what}" if who else what
                 found.append((extra + rank, Explanation(value, formula + scale, meaning)))
+    if not found:
+        found = [(0, explanation) for explanation in _other_counts(loss, n, max(last, 2e-6 * abs(loss)))]
     ends = _ends(loss, n, temperature)
     found.sort(key=lambda item: (item[0], abs(item[1].value - loss)))
     return [*(explanation for _, explanation in found), *ends]
@@ -132,6 +134,19 @@ def _ends(loss: float, n: int, temperature: float | None) -> list[Explanation]:
     return [
         Explanation(loss, f"between ln(1 + (2N-2) exp(-1/τ)) = {low:.4g} and ln(2N-1) = {high:.4g} (NT-Xent)", where)
     ]
+
+
+def _other_counts(loss: float, n: int, tolerance: float) -> list[Explanation]:
+    """Return which other number of candidates the value is the logarithm of, where its digits tell them apart."""
+    queue = (2**k for k in range(4, 21))
+    counts = [(1 + k, f"ln(1 + {k})", f"the positive and a queue of {k}") for k in queue]
+    if loss < 30.0 and (k := round(math.exp(loss) / n)) >= 2 and tolerance * k < 0.05:
+        several = f"{k} rows of each anchor (passages, hard negatives), or of {k} machines"
+        counts.append((k * n, f"ln({k} N)", several))
+    near = [
+        Explanation(math.log(m), said, f"{m} candidates: {what}, collapsed: {_COLLAPSE}") for m, said, what in counts
+    ]
+    return [x for x in near if abs(x.value - loss) <= tolerance]
 
 
 def _candidates(n: int) -> list[tuple[float, str, str]]:

@@ -100,7 +100,11 @@ def probes(
             # Both views stacked, or one alone where a memory stands for the other.
             stacked = not set(MEMORY) & set(question.companions_needed) and "bank" not in question.settings
             made = [replace(p, inputs=(np.concatenate(p.inputs) if stacked else p.inputs[0],)) for p in made]
-        found += [p for p in (*made, *_edges(question, shape, extra, few_shapes)) if _is_taken(question, p)]
+        made = [*made, *_edges(question, shape, extra, few_shapes)]
+        taken = [p for p in made if _is_taken(question, p)]
+        if made and not taken and shape is None:
+            _value_of(question, made[0])  # raises what is wrong with the question
+        found += taken
     return [_with_upstream(p, question) for p in found]
 
 
@@ -109,10 +113,14 @@ def _is_taken(question: Question, probe: Probe) -> bool:
     if question.recipe.pool != "pair":
         return True
     try:
-        question.expected(probe.inputs, probe.scalar, _with_upstream(probe, question).upstream, value_only=True)
+        _value_of(question, probe)
     except ValueError:
         return False
     return True
+
+
+def _value_of(question: Question, probe: Probe) -> None:
+    question.expected(probe.inputs, probe.scalar, _with_upstream(probe, question).upstream, value_only=True)
 
 
 def _edges(question: Question, shape: tuple[int, int] | None, extra: int, few: bool) -> list[Probe]:

@@ -72,6 +72,16 @@ def test_single_precision_inside_is_no_wrong_gradient() -> None:
     assert "is not that of the value" not in str(report)
 
 
+def test_a_shift_that_is_not_put_back() -> None:
+    def shifted(query: Any, key: Any, temperature: Any) -> Any:
+        loss, grads = refcl.info_nce(query, key, temperature)
+        return loss - np.mean(np.max(unit(query) @ unit(key).T, axis=1)), grads
+
+    said = str(check(shifted, "info_nce"))
+    assert "the gradients are right, and are not those of this value" in said
+    assert "is not that of the value" not in said
+
+
 # What a loss refuses.
 
 
@@ -168,7 +178,7 @@ def test_a_soft_margin_of_a_triplet(distance: str) -> None:
         return np.mean(np.logaddexp(0.0, far(positive) - far(negative)))
 
     said = str(check(soft, "triplet_margin", distance=distance))
-    assert "a softplus (soft margin, log(1 + exp)) stands where the hinge belongs" in said
+    assert "a softplus (soft margin, log(1 + exp)) stands where the hinge belongs: softplus of gap + 0." in said
 
 
 def test_rows_that_are_cut_short() -> None:
@@ -231,3 +241,8 @@ def test_a_factor_that_is_meant_is_said_as_it_is_typed() -> None:
 def test_a_setting_that_a_loss_does_not_have() -> None:
     with pytest.raises(ValueError, match="positive_in_denominator is for losses with one softmax an anchor, not for"):
         check(refcl.moco, "moco", positive_in_denominator=False)
+
+
+def test_a_setting_out_of_its_range_is_said_by_the_loss_itself() -> None:
+    with pytest.raises(ValueError, match="angular_margin"):
+        check(refcl.nt_xent, "nt_xent", angular_margin=-0.1)

@@ -44,6 +44,18 @@ def consistent(lab: Lab, r: Result) -> bool:
     return True
 
 
+def wrong_value(r: Result) -> Difference:
+    """Say of an answer that its gradients are right and its value is not."""
+    return Difference(
+        "the gradients are right, and are not those of this value: what is taken out of it, such as the greatest logit,"
+        " is a constant for the gradient and is not put back",
+        "value",
+        f"{float(np.sum(r.outcome.value)):.6g}",
+        f"{float(np.sum(r.right.value)):.6g}",
+        "a shift of all logits, positive and denominator alike",
+    )
+
+
 def wrong_gradients(question: Question, pairs: list[tuple[Result, tuple[Any, ...]]]) -> list[Difference]:
     """Say in what gradients differ from what they should be.
 

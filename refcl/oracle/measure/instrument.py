@@ -88,7 +88,10 @@ def inside(
     with_grads = [r for r in tried if r.outcome.grads is not None and r.probe.dtype == "float64"]
     bench_lab.eps = max((r.outcome.eps for r in with_grads[:1]), default=bench_lab.eps)
     bench_lab.trusted = bool(with_grads) and gradient.consistent(bench_lab, with_grads[0])
-    if with_grads and not bench_lab.trusted:
+    untrusted = with_grads and not bench_lab.trusted
+    if untrusted and all(agrees(r.right, r.outcome, value=False) for r in with_grads):
+        done.differences.append(gradient.wrong_value(with_grads[0]))
+    elif untrusted:
         done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
     if not done.differences:
         _inside(bench_lab, tried, done, shape, extra)

@@ -132,7 +132,8 @@ def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
         line = np.polyfit(gaps, logit, 1)
         if np.allclose(np.polyval(line, gaps), logit, atol=1e-3) and line[0] > 0:
             warm = "" if abs(line[0] - 1) < 1e-3 else f", at temperature {1 / line[0]:.4g}"
-            return [say("softplus for a hinge", margin=line[1] / line[0], temperature=warm)]
+            margin = round(line[1] / line[0], 6) + 0.0  # no -0
+            return [say("softplus for a hinge", margin=margin, temperature=warm)]
     on = d > 1e-4
     if np.all(np.abs(d[on] - 2 * (gaps[on] + margin)) < 1e-3):
         return [say("hinge squared")]

@@ -176,12 +176,15 @@ def other_settings(question: Question) -> Iterator[Other]:
                     yield from made(name, now, k, f"{part} of each anchor are kept")
 
 
-def right_for(question: Question, results: list[Result]) -> list[str]:
-    """Return what to ask where answers are right, gradients too, but for one setting, or for what gets no gradient."""
+def right_for(question: Question, results: list[Result], *, measured: bool) -> list[str]:
+    """Return what to ask where answers are right, gradients too, but for one setting, or for what gets no gradient.
+
+    Where they were measured, other settings have been tried.
+    """
     there = forgiven(usable(results))
     if not there or all(agrees(r.right, r.outcome) for r in there):
         return []
-    others = (*_without_gradient(question, there), *other_settings(question))
+    others = (*_without_gradient(question, there), *(() if measured else other_settings(question)))
     answers = ((other.said, [(answer_of(other.question, r), r.outcome) for r in there]) for other in others)
     return [said for said, pairs in answers if all(a is not None and agrees(a, came) for a, came in pairs)]
 
