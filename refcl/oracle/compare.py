@@ -56,7 +56,8 @@ def compare(expected: Expected, outcome: Outcome, names: tuple[str, ...]) -> lis
         )
     more = names[len(names) - len(expected.dmore) :]
     for name, got, wanted, size in zip(more, outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False):
-        parts.append(_part(name, got, wanted, size, outcome.eps, outcome.noise))
+        if got is not None:
+            parts.append(_part(name, got, wanted, size, outcome.eps, outcome.noise))
     return parts
 
 
@@ -72,7 +73,7 @@ def agrees(
                 return False
     if grads:
         for d, wanted_d, size in zip(outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False):
-            if not _close(d, wanted_d, size, outcome.eps, outcome.noise):
+            if d is not None and not _close(d, wanted_d, size, outcome.eps, outcome.noise):
                 return False
     if scalar and outcome.dscalar is not None and expected.dscalar is not None:
         return _close(outcome.dscalar, expected.dscalar, expected.dscalar_size, outcome.eps, outcome.noise)

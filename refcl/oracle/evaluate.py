@@ -12,8 +12,8 @@ from refcl.core.arrays import Array
 from refcl.oracle.normalizing import denormalize, normalize
 from refcl.oracle.pools import Pool
 from refcl.oracle.pools import pool as pool_of_recipe
-from refcl.oracle.recipe import Expected, Recipe
-from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows
+from refcl.oracle.recipe import Expected, Recipe, places
+from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows, with_own
 from refcl.walk.pooling.soft_maximum import soft_maximum
 from refcl.walk.reduce import reduce
 from refcl.walk.similarity import inner_product
@@ -29,6 +29,7 @@ def evaluate(
     ignore: Array | None = None,
     value_only: bool = False,
     pool: Pool | None = None,
+    own: int = 0,
 ) -> Expected:
     """Walk through the rooms as the recipe says, and back.
 
@@ -50,6 +51,8 @@ def evaluate(
         Do not walk back.
     pool : callable, optional
         What stands between similarities and losses, where it is none of the recipe's own pools.
+    own : int
+        The last input holds so many rows for each anchor, which no other meets.
 
     Returns
     -------
@@ -66,9 +69,13 @@ def evaluate(
     0.622695196
     """
     if recipe.embeddings:
-        z, sphere = normalize(inputs, recipe.normalization, recipe.eps)
+        raw = 1 if own and recipe.slip == "own_negatives: not normalized" else 0
+        z, sphere = normalize(inputs[: len(inputs) - raw], recipe.normalization, recipe.eps)
+        z = (*z, *inputs[len(inputs) - raw :])
         stack = np.concatenate(z)  # (T, D)
-        roles = roles_of_rows(recipe, len(z[0]), sum(len(x) for x in z[1:]), positive, ignore)
+        shared = z[: len(z) - bool(own)]
+        roles = roles_of_rows(recipe, len(z[0]), sum(len(x) for x in shared[1:]), positive, ignore)
+        roles = with_own(roles, recipe.slip, len(z[-1]), own) if own else roles
         s, product = inner_product.forward(stack[roles.rows], stack)
     else:
         s, product, sphere = inputs[0], None, None
@@ -89,15 +96,24 @@ def evaluate(
         floor = pooled.sharpness * longest * heaviest / (len(dloss) if recipe.reduction == "mean" else 1)
         if recipe.embeddings:
             grads = _to_embeddings(recipe, ds, product, sphere, roles, inputs)
-            lengths = sphere.lengths if sphere is not None else (1.0,) * len(grads)
+            lengths: tuple[Any, ...] = () if sphere is None else sphere.lengths
+            lengths += (1.0,) * (len(grads) - len(lengths))
         else:
             grads, lengths = (ds,), (1.0,)
         sizes = tuple(
             np.maximum(np.max(np.abs(g), axis=1, keepdims=True), floor / length) * pooled.condition
             for g, length in zip(grads, lengths, strict=True)
         )
+        rest = {} if pooled.rest is None else pooled.rest(dloss)
     scalar_size = max(abs(dscalar or 0.0), dscalar_size, _steepest_by_scalar(recipe, scalar, s, heaviest * total))
-    return Expected(value, grads, dscalar, value_size, sizes, scalar_size * pooled.condition)
+    answer = Expected(value, grads, dscalar, value_size, sizes, scalar_size * pooled.condition)
+    unit, k = float(np.max(np.abs(dloss), initial=0.0)) * pooled.condition, len(grads) - bool(own)
+    return answer._replace(
+        grads=grads[:k],
+        grad_sizes=sizes[:k],
+        dmore=(*grads[k:], *rest.values()),
+        dmore_sizes=(*sizes[k:], *(max(unit, float(np.max(np.abs(d)))) for d in rest.values())),
+    )
 
 
 def _steepest_by_scalar(recipe: Recipe, scalar: float | None, s: Array, weight: float) -> float:
@@ -158,8 +174,11 @@ def _to_embeddings(
         dz = np.where(rank[roles.rows][:, None] == rank[None, :], ds, 0.0).T @ product.z
     dz = dz.copy()
     np.add.at(dz, roles.rows, dz_anchor)
-    n = len(inputs[0])
-    grads = denormalize((dz[:n], dz[n:])[: len(inputs)], sphere, recipe.jacobian)
+    dz_of = tuple(np.split(dz, np.cumsum([len(x) for x in inputs[:-1]])))
+    if sphere is not None and recipe.slip == "own_negatives: the gradient is that of their normalized rows":
+        sphere = sphere.without_the_last
+    k = len(inputs) if sphere is None else sphere.inputs
+    grads = (*denormalize(dz_of[:k], sphere, recipe.jacobian), *dz_of[k:])
     return tuple(
-        np.zeros_like(g) if name in recipe.detached else g for name, g in zip(("first", "second"), grads, strict=False)
+        np.zeros_like(g) if name in recipe.detached else g for name, g in zip(places(len(grads)), grads, strict=True)
     )

@@ -115,6 +115,7 @@ def relative_error(r: Result) -> float:
     off += [
         _one(g, w, s, r.outcome.eps)
         for g, w, s in zip(r.outcome.dmore, r.right.dmore, r.right.dmore_sizes, strict=False)
+        if g is not None
     ]
     return max(off)
 

@@ -55,16 +55,22 @@ def evaluate_pair(
         Do not walk back, where there is a walk.
     """
     if recipe.inside not in (None, "uniform"):
-        return evaluate(
+        own = settings.get("own_negatives")
+        answer = evaluate(
             recipe,
-            inputs,
+            inputs if own is None else (*inputs, np.asarray(own).reshape(-1, np.shape(own)[-1])),
             scalar,
             upstream=None if upstream is None else upstream.reshape(-1),
             positive=settings.get("positive"),
             ignore=settings.get("ignore"),
             value_only=value_only,
-            pool=pool_of(pair.__name__, settings, more_scalars),
+            pool=pool_of(pair.__name__, recipe.inside, settings, more_scalars),
+            own=0 if own is None else np.shape(own)[1],
         )
+        if own is None or not answer.dmore:
+            return answer
+        first, size = answer.dmore[0].reshape(np.shape(own)), answer.dmore_sizes[0].reshape(*np.shape(own)[:2], 1)
+        return answer._replace(dmore=(first, *answer.dmore[1:]), dmore_sizes=(size, *answer.dmore_sizes[1:]))
     if recipe.positive is not None and not (recipe.embeddings and len(inputs) == 2):
         return _nothing(inputs)
     order = _order(recipe, inputs)

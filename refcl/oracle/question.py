@@ -14,8 +14,8 @@ import numpy as np
 
 import refcl.losses
 from refcl.core.pair import AnyPair, Pair
-from refcl.oracle.asked import OPTIONAL, base_of, factor_of, recipe_of, scalar_of
-from refcl.oracle.companions import COMPANIONS, candidates, companions
+from refcl.oracle.asked import base_of, factor_of, given_of, recipe_of, scalar_of
+from refcl.oracle.companions import COMPANIONS, OPTIONAL, candidates, companions
 from refcl.oracle.constants import Facts, Named
 from refcl.oracle.evaluate import evaluate
 from refcl.oracle.flat import VIEWS, flat
@@ -42,7 +42,7 @@ class Question:
     scalar : str or None
         Name of the scalar that may have a gradient.
     more : tuple of str
-        Further scalars with a gradient, which stay as they are set.
+        What else has a gradient: further scalars, which stay as they are set, then arrays that a call may leave out.
     recipe : Recipe
         The choices that make it.
     """
@@ -58,11 +58,13 @@ class Question:
     factor: Named | None = None
     positive: Any = None
     ignore: Any = None
-    more: tuple[str, ...] = ()  # names of the scalars that stand after it
-    more_scalars: tuple[float, ...] = ()  # and what they are set to
+    more: tuple[str, ...] = ()  # names of what stands after it: scalars, then arrays
+    more_scalars: tuple[float, ...] = ()  # and what the scalars are set to
+    given: tuple[str, ...] = ()  # those of them that are arrays
     companions_needed: tuple[str, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)  # what `ask` was given
     not_learned: bool = False  # the scalar has no gradient on purpose
+    constant: frozenset[str] = frozenset()  # nor have these arrays
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ class Question:
         elif self.plain:
             answer = self._by_pair(wide, scalar, upstream, answer)
         answer = answer._replace(dscalar=None) if self.not_learned else answer
-        return scaled(answer, self.factor_at(wide, scalar))
+        return scaled(self._with_constants(answer), self.factor_at(wide, scalar))
 
     def evaluate(
         self,
@@ -140,35 +142,43 @@ class Question:
         value_only: bool = False,
     ) -> Expected:
         """Return what a recipe makes of a probe, before any factor."""
+        held = self.clamped(scalar)
         if recipe.pool == "pair":
             pushed = None if upstream is None else self.shaped_upstream(upstream, inputs, scalar)
-            return evaluate_pair(
+            answer = evaluate_pair(
                 recipe,
                 self.pair,
                 inputs,
-                scalar,
+                held,
                 upstream=pushed,
                 settings=self.settings | self.companions(inputs),
                 more_scalars=self.more_scalars,
                 value_only=value_only,
             )
-        held = self.clamped(scalar)
-        answer = evaluate(
-            recipe,
-            inputs,
-            held,
-            upstream=upstream,
-            positive=self.positive,
-            ignore=self.ignore,
-            value_only=value_only,
-        )
+        else:
+            answer = evaluate(
+                recipe,
+                inputs,
+                held,
+                upstream=upstream,
+                positive=self.positive,
+                ignore=self.ignore,
+                value_only=value_only,
+            )
         if held != scalar and answer.dscalar is not None:
             answer = answer._replace(dscalar=0.0)
-        return scaled(answer, 2.0 if self._adds_views else 1.0)
+        return scaled(self._with_constants(answer), 2.0 if self._adds_views else 1.0)
 
     @property
     def _adds_views(self) -> bool:
-        return self.recipe.pool != "pair" and self.recipe.reduction == "mean" and self.settings.get("add_views", False)
+        walked = self.recipe.pool != "pair" or self.recipe.inside == "freed"
+        return walked and self.recipe.reduction == "mean" and self.settings.get("add_views", False)
+
+    def _with_constants(self, answer: Expected) -> Expected:
+        """Return an answer with no gradient of the arrays that have none on purpose."""
+        return answer._replace(
+            dmore=tuple(d * (n not in self.constant) for n, d in zip(self.more, answer.dmore, strict=False))
+        )
 
     def clamped(self, scalar: float | None) -> float | None:
         """Return the log-scale that the loss is computed at, where it is held between bounds."""
@@ -202,13 +212,15 @@ class Question:
             )
         k = len(inputs)
         dscalar = float(grads[k]) if self.scalar is not None else None
-        dmore = tuple(float(g) for g in grads[len(grads) - len(self.more_scalars) :])
+        where = [self.pair.arguments.index(name) for name in self.more]
+        dmore = tuple(np.asarray(grads[i]) for i in where)
+        sized = sizes.dmore_sizes or [sizes.value_size] * len(dmore)
         return sizes._replace(
             value=np.asarray(value).reshape(-1) if np.ndim(value) else np.asarray(value),
             grads=tuple(grads[:k]),
             dscalar=dscalar,
             dmore=dmore,
-            dmore_sizes=tuple(max(abs(d), sizes.value_size) for d in dmore),
+            dmore_sizes=tuple(np.maximum(float(np.max(np.abs(d))), size) for d, size in zip(dmore, sized, strict=True)),
         )
 
     def shaped_upstream(self, upstream: Any, inputs: tuple[Any, ...], scalar: float | None) -> Any:
@@ -229,7 +241,18 @@ class Question:
 
     def companions(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         """Return the labels, the memory (or who is whose positive) that go with a batch, where the loss needs them."""
-        return companions(self.companions_needed, inputs, self.settings, self.recipe.ranks)
+        made = [name for name in self.given if name in self.companions_needed]
+        shapes = self._shapes(inputs, made) if made else {}
+        itself = self.recipe.candidates != "all"
+        return companions(self.companions_needed, inputs, self.settings, self.recipe.ranks, shapes, itself)
+
+    def _shapes(self, inputs: tuple[Any, ...], names: list[str]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of arrays as the loss asks for them, from those of a batch."""
+        asked = self.pair.shapes
+        sizes = {"H": 2 if len(inputs[0]) != 2 else 3, "T": 2}
+        for name, x in zip(self.inputs, inputs, strict=True):
+            sizes |= dict(zip(asked[name].split(), x.shape, strict=True))
+        return {n: tuple(sizes[w.lstrip("2")] * (1 + w.startswith("2")) for w in asked[n].split()) for n in names}
 
 
 def ask(
@@ -241,6 +264,7 @@ def ask(
     scale: float | str | None = None,
     ranks: int = 1,
     views: int | None = None,
+    given: tuple[str, ...] = (),
     **settings: Any,
 ) -> Question:
     """Return the question that a loss's name and its settings ask.
@@ -261,6 +285,8 @@ def ask(
         Over how many ranks the rows are spread.
     views : int, optional
         Of "cmc": how many views there are; by default 3.
+    given : tuple of str
+        Arrays of the loss that a call may leave out and that are given here: "targets", "log_weight" and so on.
     **settings
         Of the loss: temperature, reduction, normalize and so on.
 
@@ -277,11 +303,13 @@ def ask(
     own = {"direction": direction, "scale": scale, "views": views, **settings}
     asked = {name: x for name, x in own.items() if x is not None}
     asked |= {"ranks": ranks, "detached": detached, "positive_in_denominator": positive_in_denominator}
+    asked |= {"given": given} if given else {}
     pair = _pair(loss, views)
     scalar = scalar_of(loss, pair)
     inputs = tuple(a for a in pair.arguments if a != scalar and a not in (*MORE_SCALARS, *OPTIONAL))
     more = tuple(float(settings.pop(a, MORE_SCALARS[a])) for a in pair.arguments if a in MORE_SCALARS)
-    known = {*pair.settings, *([scalar] if scalar else []), *(a for a in pair.arguments if a in MORE_SCALARS)}
+    given = given_of(loss, pair, given, settings, ranks)
+    known = {*pair.settings, *(a for a in pair.arguments if a not in inputs)}
     if settings.get("temperature") is not None and np.ndim(settings["temperature"]) == 0:
         _ask_temperature(settings["temperature"])
     if "temperature" in settings and scalar == "log_scale":
@@ -289,21 +317,22 @@ def ask(
     unknown = sorted(set(settings) - known)
     if unknown:
         raise TypeError(f"check: {loss} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
-    needed = [name for name in _required(pair) if name not in settings]
+    needed = [name for name in (*_required(pair), *given) if name not in settings]
     missing = [name for name in needed if name not in COMPANIONS]
     if isinstance(settings.get("clamp"), tuple | list):
         low, high = settings["clamp"]  # None: not bounded on that side
         settings["clamp"] = (-FAR if low is None else low, FAR if high is None else high)
-    settings |= {name: np.asarray(settings[name], dtype=np.float64) for name in ("bank", "queue") if name in settings}
+    arrays = ("bank", "queue", *OPTIONAL)
+    settings |= {name: np.asarray(settings[name], dtype=np.float64) for name in arrays if name in settings}
     if missing:
         raise TypeError(f"check: {loss} needs {missing[0]}=.")
     base = settings.pop(scalar, None) if scalar else None
     not_learned = scalar in detached
-    detached = tuple(name for name in detached if name != scalar)
-    recipe = recipe_of(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks)
-    plain = (
-        direction in (None, base_of(loss, pair, settings).anchors) and positive_in_denominator and not recipe.detached
-    )
+    constant = frozenset(detached) & frozenset(given)
+    detached = tuple(name for name in detached if name != scalar and name not in given)
+    recipe = recipe_of(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks, given)
+    anchors = base_of(loss, pair, settings, given).anchors
+    plain = direction in (None, anchors) and positive_in_denominator and not recipe.detached
     return Question(
         loss,
         pair,
@@ -316,11 +345,13 @@ def ask(
         factor_of(scale),
         settings.get("positive"),
         settings.get("ignore"),
-        tuple(a for a in pair.arguments if a in MORE_SCALARS),
+        (*(a for a in pair.arguments if a in MORE_SCALARS), *given),
         more,
+        given,
         tuple(needed),
         asked,
         not_learned,
+        constant,
     )
 
 

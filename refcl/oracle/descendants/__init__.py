@@ -3,6 +3,7 @@
 ``choices``     which rooms a loss has, by its row in `questions`
 ``gap``         one positive: DCL and DCLW, debiased and HCL, MACL
 ``supervised``  any number of positives: SupCon
+``freed``       the softmax loss with targets, weights and margins
 ``apart``       no pool: SigLIP, alignment and uniformity
 
 Sphere, pairing, reduction and the way back to the embeddings are the recipe's.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.descendants.apart import pool_apart
+from refcl.oracle.descendants.freed import pool_freed
 from refcl.oracle.descendants.gap import Gap, pool_gap
 from refcl.oracle.descendants.supervised import pool_supervised
 from refcl.oracle.pools import Pool
@@ -17,9 +18,11 @@ from refcl.oracle.recipe import Recipe
 from refcl.oracle.roles import Roles
 
 
-def pool_of(loss: str, settings: dict[str, Any], more_scalars: tuple[float, ...]) -> Pool:
+def pool_of(loss: str, inside: str | None, settings: dict[str, Any], more_scalars: tuple[float, ...]) -> Pool:
     """Return the rooms of a loss between similarities and the losses of its anchors."""
     row = row_of(loss)
+    if inside == "freed":
+        return lambda recipe, s, t, roles: pool_freed(recipe, s, float(t or 0.0), roles, settings)
     if row.inside == "supervised":
         return lambda recipe, s, t, roles: pool_supervised(recipe, s, float(t or 0.0), roles, settings)
     if row.inside == "apart":

@@ -11,7 +11,7 @@ import numpy as np
 
 from refcl.oracle.measure.bench import Bench
 from refcl.oracle.measure.form import Fitted
-from refcl.oracle.measure.pairs import Measured, kinds, words
+from refcl.oracle.measure.pairs import Measured, entry_name, kinds, words
 from refcl.oracle.names.difference import Difference
 
 
@@ -95,8 +95,11 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
             v = float(mv[0])
             name = "positive-counted-twice" if positive and abs(v - 2) < 1e-4 else ""
             times = {2: "twice", 3: "three times"}.get(round(v), "") if abs(v - round(v)) < 1e-4 else ""
+            asked = float(bench.lab.question.settings.get("margin") or 0.0) if positive else 0.0
+            m_s = asked - np.log(v) * tau if v > 0 else 0.0
+            told = f", expected {asked:.4g}" if asked else ""
             margin = (
-                f" (a margin of {-np.log(v) * tau:.4g} on the similarity, {-np.log(v):.4g} on the logit)"
+                f" (a margin of {m_s:.4g} on the similarity, {m_s / tau:.4g} on the logit{told})"
                 if v > 0 and abs(v - round(v)) > 1e-4
                 else ""
             )
@@ -183,6 +186,7 @@ def _temperature_missing(bench: Bench, m: Measured, f: Fitted, want_target: Any,
     ratio = f.target[m.positive] / want_target[m.positive]
     if (
         not len(b_neg)
+        or not len(ratio)
         or np.ptp(ratio) > 1e-4
         or np.ptp(b_neg) > 1e-3 / tau
         or (len(b_pos) and np.ptp(b_pos) > 1e-3 / tau)
@@ -230,10 +234,7 @@ def _term(bench: Bench, f: Fitted, t: int, m_rel: Any) -> str:
 
 
 def _entry(bench: Bench, e: int) -> str:
-    i, j = bench.entries[e]
-    if not bench.gram:
-        return f"({i}, {j})"
-    return f"{bench.rows[i][0]} {bench.rows[i][1]} with {bench.rows[j][0]} {bench.rows[j][1]}"
+    return entry_name(bench, e)
 
 
 def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float) -> list[Difference]:

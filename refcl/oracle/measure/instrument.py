@@ -14,6 +14,7 @@ from refcl.oracle.candidate import Outcome
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure import (
+    freedoms,
     geometry,
     gradient,
     law,
@@ -93,8 +94,8 @@ def measure(
 
 
 def _gradients(question: Question, tried: list[Result], done: Measurement) -> None:
-    pairs_ = [(r, r.right.grads) for r in tried if r.outcome.grads is not None]
-    for name in question.inputs:
+    pairs_ = [(r, (*r.right.grads, *r.right.dmore)) for r in tried if r.outcome.grads is not None]
+    for name in (*question.inputs, *question.given):
         alike = settings.changed(question, detached=(*question.asked.get("detached", ()), name))
         if alike is not None and _all_right(alike, tried):
             done.settings.append(f'detached=("{name}",)')
@@ -185,6 +186,8 @@ def _number_said(name: str, formula: str, c: float, now: float) -> str:
         more = ": the uniformities of both views are added (summed, twice), not averaged"
     if name == "weight":
         more = ": divided by the number of all negatives, not of those kept" if "all" in formula else ""
+    if name == "label_smoothing":
+        more = ", or it is smoothed in one of two directions" if formula.endswith("/2") else ""
     if name == "log_normalizer":
         more = ": the logarithm is taken twice, ln Z stands where Z belongs" if "ln" in formula else ""
     return f"it is right where {words.get(name, name)} is {formula}{value}{asked}{more}"
@@ -207,7 +210,9 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
     pairs.who_meets_whom,
     pairs.weights,
     _law,
+    freedoms.margin_read,
     sums.shared_sums,
+    freedoms.one_of_its_own,
 )
 
 

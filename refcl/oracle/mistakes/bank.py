@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.mistakes.freed import FREED, OWN_GRADIENT
 from refcl.oracle.recipe import ONE, OVER_TEMPERATURE, Extra, Recipe, Scale
 
 
@@ -37,7 +38,7 @@ def _if(holds: Callable[[Recipe], bool], **change: Any) -> Callable[[Recipe], Re
 
 def _softmax(r: Recipe) -> bool:
     """A pool of exponentials: the paper's, or one of the descendants'."""
-    return r.pool == "softmax" or r.inside in ("decoupled", "reweighted", "model aware", "supervised")
+    return r.pool == "softmax" or r.inside in ("decoupled", "reweighted", "model aware", "supervised", "freed")
 
 
 def _plain(r: Recipe) -> bool:
@@ -85,7 +86,7 @@ def _two_inputs(r: Recipe) -> bool:
 
 
 def _one_positive(r: Recipe) -> bool:
-    return r.inside != "supervised"
+    return r.inside != "supervised" and r.form != "targets"
 
 
 def _in_denominator(r: Recipe) -> bool:
@@ -338,6 +339,12 @@ BANK = (
     ),
     Variation("positives-permuted", "in reverse order", _if(_one_positive, positive=_reversed)),
     Variation("positives-permuted", "the first row for everyone", _if(_one_positive, positive=_first)),
+    Variation(
+        "normalization-jacobian-missing",
+        "of own_negatives: dh = dz",
+        _if(lambda r: _on_sphere(r) and "own_negatives" in r.freedoms, slip=OWN_GRADIENT),
+    ),
+    *(Variation(id_, how, _if(holds, slip=f"{name}: {how}")) for id_, name, holds, ways in FREED for how in ways),
     Variation("remote-gradients-dropped", "", lambda r: _detach(r, "remote") if r.ranks > 1 else None),
     Variation(
         "rank-offset-missing",
