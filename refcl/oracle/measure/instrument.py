@@ -14,6 +14,7 @@ from refcl.oracle.candidate import Outcome
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure import (
+    freedoms,
     geometry,
     gradient,
     law,
@@ -101,8 +102,8 @@ def _values_right(tried: list[Result]) -> bool:
 
 
 def _gradients(question: Question, tried: list[Result], done: Measurement) -> None:
-    pairs_ = [(r, r.right.grads) for r in tried if r.outcome.grads is not None]
-    for name in question.inputs:
+    pairs_ = [(r, (*r.right.grads, *r.right.dmore)) for r in tried if r.outcome.grads is not None]
+    for name in (*question.inputs, *question.given):
         alike = settings.changed(question, detached=(*question.asked.get("detached", ()), name))
         if alike is not None and _all_right(alike, tried):
             done.settings.append(f'detached=("{name}",)')
@@ -181,6 +182,8 @@ def _number_said(name: str, formula: str, c: float, now: float) -> Difference:
         more = ": the uniformities of both views are added (summed, twice), not averaged"
     if name == "weight":
         more = ": divided by the number of all negatives, not of those kept" if "all" in formula else ""
+    if name == "label_smoothing":
+        more = ", or it is smoothed in one of two directions" if formula.endswith("/2") else ""
     if name == "log_normalizer":
         more = ": the logarithm is taken twice, ln Z stands where Z belongs" if "ln" in formula else ""
     return say(
@@ -213,7 +216,9 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
     pairs.who_meets_whom,
     pairs.weights,
     _law,
+    freedoms.margin_read,
     sums.shared_sums,
+    freedoms.one_of_its_own,
 )
 
 
