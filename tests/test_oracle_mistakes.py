@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracle.test_freed import cases as freed
 from wrong import in_numpy
 from wrong.cases import Case, descendant_cases, numpy_cases, torch_cases
 
@@ -54,6 +55,7 @@ def test_every_name_of_a_single_process_is_earned_by_somebody() -> None:
     earned = {name for case in NUMPY for name in case.expected.split(" + ")}
     # PyTorch alone makes it: NumPy's authors return no gradient of the temperature here.
     earned.add("temperature-gradient-wrong")
+    earned |= {case["verdict"] for case in freed("in_numpy") if case["verdict"] != "differs"}
     assert set(CATALOGUE) - set(DISTRIBUTED) == earned - {"correct"}
 
 

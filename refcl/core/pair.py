@@ -57,6 +57,7 @@ class Door:
         self._also = asks.get("also")
         asked = {name: _asked(name, asks.get(name)) for name in (*self.arguments, *self.settings)}
         self._floats = [(name, one) for name, one in asked.items() if hasattr(one, "each")]
+        self.shapes = {name: one.shape for name, one in self._floats if hasattr(one, "shape")}
         others = {name: one for name, one in asked.items() if one and not hasattr(one, "each")}
         self._others = [(name, check, self._left_out(name, check)) for name, check in others.items()]
 
@@ -232,6 +233,11 @@ class Pair(Generic[P, Value, Gradients]):
         value, cache = self._forward(*arguments, **options)
         grads = self._backward(*self._upstreams(upstream, value), cache)
         return value, self.Grads(*(grads if len(self.arguments) > 1 else (grads,)))
+
+    @property
+    def shapes(self) -> dict[str, str]:
+        """The shape of each array of floats, as a word of letters."""
+        return {} if self._door is None else self._door.shapes
 
     def bind(self, *inputs: Any, **settings: Any) -> dict[str, Any]:
         """Return all arguments of a call by name, those left out at their defaults, without looking at any of them."""

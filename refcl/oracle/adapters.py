@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.candidate import CannotJudge
+from refcl.oracle.companions import OPTIONAL
 from refcl.oracle.gradcheck import derivative
 
 HOLDS = ("temperature", "log_scale", "scale")
@@ -51,8 +52,9 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu", module: Any
         if module is not None:
             module.to(dtype=dtype, device=device)
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arguments]
-        value = given(*leaves, **{name: torch.as_tensor(x, device=device) for name, x in companions.items()})
-        return _backward_torch(value, leaves, upstream, notes)
+        by_name = _tensors(torch, companions, device)
+        value = given(*leaves, **by_name)
+        return _backward_torch(value, [*leaves, *_learned(by_name)], upstream, notes)
 
     candidate.notes = notes  # type: ignore[attr-defined]
     return _taking_upstream(candidate, function)
@@ -107,21 +109,33 @@ def from_module(
         with torch.no_grad():
             learned.fill_(_held(holds, float(scalar))[0])
         leaves = [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in arrays]
-        by_name = {name: torch.as_tensor(x, device=device) for name, x in companions.items()}
+        by_name = _tensors(torch, companions, device)
         held = learned.detach().clone()
-        value, grads = _backward_torch(given(*leaves, **by_name), [*leaves, learned], upstream, notes)
-        dscalar = grads[-1].reshape(()) * _held(holds, float(scalar))[1]
+        of = [*leaves, learned, *_learned(by_name)]
+        value, grads = _backward_torch(given(*leaves, **by_name), of, upstream, notes)
+        k = len(leaves)
+        dscalar = grads[k].reshape(()) * _held(holds, float(scalar))[1]
         if not torch.equal(held, learned):
             notes["moved"] = (
                 f"It moves its parameter {name} in place, as a clamp does: what was passed has no effect there, and its"
                 " gradient is 0."
             )
             dscalar = dscalar * 0
-        return value, (*grads[:-1], dscalar)
+        return value, (*grads[:k], dscalar, *grads[k + 1 :])
 
     candidate.takes_scalar = True  # type: ignore[attr-defined]
     candidate.notes = notes  # type: ignore[attr-defined]
     return _taking_upstream(candidate, _called(module))
+
+
+def _tensors(torch: Any, companions: dict[str, Any], device: str) -> dict[str, Any]:
+    """Return what comes by name as tensors, with a gradient where refcl's losses have one."""
+    found = {name: torch.as_tensor(x, device=device) for name, x in companions.items()}
+    return {name: x.requires_grad_() if name in OPTIONAL else x for name, x in found.items()}
+
+
+def _learned(by_name: dict[str, Any]) -> list[Any]:
+    return [by_name[name] for name in OPTIONAL if name in by_name]
 
 
 def _called(module: Any) -> Callable[..., Any]:
@@ -162,7 +176,13 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
     notes: dict[str, str] = {}
 
     def value_and_grads(inputs: Any, upstream: Any, companions: Any) -> Any:
-        value, pull = jax.vjp(lambda *x: _loss_of(function(*x, **companions), jax.Array, notes), *inputs)
+        names = [name for name in OPTIONAL if name in companions]
+
+        def loss(*x: Any) -> Any:
+            by_name = companions | dict(zip(names, x[len(inputs) :], strict=True))
+            return _loss_of(function(*x[: len(inputs)], **by_name), jax.Array, notes)
+
+        value, pull = jax.vjp(loss, *inputs, *(companions[name] for name in names))
         given = np.ones(value.shape) if upstream is None else jax.numpy.reshape(upstream, value.shape)
         return value, pull(jax.numpy.asarray(given, dtype=value.dtype))
 
@@ -200,16 +220,21 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def candidate(*arguments: Any, **companions: Any) -> Any:
         arguments, of_arrays = _flat(function, arguments)
-        inputs = [np.array(x, dtype=np.float64) for x in arguments]
-        given = functools.partial(of_arrays, **companions)
+        names = [name for name in OPTIONAL if name in companions]
+        inputs = [np.array(x, dtype=np.float64) for x in (*arguments, *(companions[name] for name in names))]
+        k = len(arguments)
+
+        def given(*x: Any) -> Any:
+            return of_arrays(*x[:k], **companions | dict(zip(names, x[k:], strict=True)))
+
         value = given(*inputs)
         if np.ndim(value):
             raise CannotJudge("numeric: the function must return a scalar; its gradient is not defined otherwise.")
         grads = []
-        for k, x in enumerate(inputs):
+        for i, x in enumerate(inputs):
             gradient = np.zeros_like(x)
             for row in np.ndindex(*x.shape[:-1]):
-                _differentiate_row(given, inputs, k, row, gradient)
+                _differentiate_row(given, inputs, i, row, gradient)
             grads.append(gradient)
         # The difference quotients of what comes in single precision are no better than single precision.
         return np.asarray(value, dtype=arguments[0].dtype), tuple(g.astype(arguments[0].dtype) for g in grads)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.companions import COMPANIONS
+from refcl.oracle.companions import COMPANIONS, OPTIONAL
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
 
@@ -57,11 +57,11 @@ class Outcome:
     dscalar: float | None
     eps: float
     noise: float = 0.0  # relative error that the gradients may have beside rounding: numeric differentiation
-    dmore: tuple[float, ...] = ()  # by further scalars, such as a bias; empty where they are not judged
+    dmore: tuple[Any, ...] = ()  # by what else has a gradient; empty where it is not judged, None where one is not
 
     @property
     def finite(self) -> bool:
-        parts = [self.value, *(self.grads or ()), *self.dmore]
+        parts = [self.value, *(self.grads or ()), *(d for d in self.dmore if d is not None)]
         return all(bool(np.all(np.isfinite(x))) for x in parts)
 
 
@@ -148,7 +148,7 @@ class Candidate:
             )
         grads: tuple[Any, ...] | None = None
         dscalar: float | None = None
-        dmore: tuple[float, ...] = ()
+        dmore: tuple[Any, ...] = ()
         if given is not None:
             arrays, dscalar, dmore = self._gradients(given, probe)
             precisions += [_eps(g) for g in arrays]
@@ -170,6 +170,8 @@ class Candidate:
         if len(rest) > 1:
             return value, tuple(rest)
         grads = rest[0]
+        if self.question.given and hasattr(grads, "_asdict"):  # refcl's own: None where nothing was given
+            grads = {name: g for name, g in grads._asdict().items() if g is not None}
         if isinstance(grads, Mapping):
             return value, self._by_name(grads)
         if grads is None:
@@ -182,9 +184,10 @@ class Candidate:
     def _by_name(self, grads: Mapping[Any, Any]) -> tuple[Any, ...]:
         """Return the gradients of a dictionary in the order of the arguments; "query" and "dquery" are one name."""
         question = self.question
-        scalars = tuple(name for name in question.names if name not in question.inputs)
+        scalars = tuple(n for n in question.names if n not in (*question.inputs, *question.given))
         arrays = ("views",) if question.in_a_tuple and {"views", "dviews"} & set(grads) else question.inputs
-        spelt = {name: name for name in (*arrays, *scalars)} | {f"d{name}": name for name in (*arrays, *scalars)}
+        names = (*arrays, *scalars, *question.given)
+        spelt = {name: name for name in names} | {f"d{name}": name for name in names}
         spelt |= {
             f"{d}{alias}": str(question.scalar)
             for alias in SCALAR_NAMES.get(str(question.scalar), ())
@@ -193,7 +196,7 @@ class Candidate:
         }
         found: dict[str, Any] = {}
         for key, gradient in grads.items():
-            expected = ", ".join(f"d{name}" for name in (*arrays, *scalars))
+            expected = ", ".join(f"d{name}" for name in names)
             if key not in spelt:
                 raise CannotJudge(f"it returned a gradient of {key!r}; expected {expected}.")
             if spelt[key] in found:
@@ -206,13 +209,19 @@ class Candidate:
         given = [name for name in scalars if name in found]
         if given != list(scalars[: len(given)]) and not (self.passes_more and not self.passes_scalar):
             raise CannotJudge(f"its gradients lack that of {scalars[0]}, but have that of {given[0]}.")
-        return tuple(found[name] for name in (*arrays, *given))
+        rest = [found.get(name) for name in question.given]
+        return tuple(found[name] for name in (*arrays, *given)) + (
+            tuple(rest) if any(g is not None for g in rest) else ()
+        )
 
-    def _gradients(self, given: tuple[Any, ...], probe: Probe) -> tuple[list[Any], float | None, tuple[float, ...]]:
+    def _gradients(self, given: tuple[Any, ...], probe: Probe) -> tuple[list[Any], float | None, tuple[Any, ...]]:
         k = len(probe.inputs)
         names, more = self.question.inputs, self.question.more
         # A bias is given and not the scalar: then a gradient after those of the arrays is the bias's.
-        has_scalar = self.question.scalar is not None and (self.passes_scalar or not self.passes_more)
+        fixed = self.passes_more and not self.passes_scalar
+        if self.question.given and len(given) == k + len(more):
+            fixed = not self.passes_scalar or np.size(given[k]) > 1
+        has_scalar = self.question.scalar is not None and not fixed
         counts = [k, k + 1, *([k + has_scalar + len(more)] if more else [])]
         if len(given) not in counts:
             expected = ", ".join(f"d{n}" for n in self.question.names)
@@ -224,15 +233,18 @@ class Candidate:
                 self.notes[f"none {name}"] = f"Its gradient of {name} is None: judged as zeros."
                 arrays.append(np.zeros_like(x))
                 continue
-            array = _numbers(g, f"the gradient of {name}")
-            if array.shape != x.shape:
-                turned = array.ndim > 1 and np.swapaxes(array, -1, -2).shape == x.shape
-                hint = f" It is transposed: return swapaxes(d{name}, -1, -2)." if turned else ""
-                raise CannotJudge(f"the gradient of {name} has shape {array.shape}; expected {x.shape}.{hint}")
-            arrays.append(array)
+            arrays.append(_array_gradient(g, name, x.shape))
         dscalar = self._scalar_gradient(given[k], str(self.question.scalar)) if has_scalar and len(given) > k else None
         rest = given[k + has_scalar :]
-        dmore = tuple(self._scalar_gradient(g, name) for g, name in zip(rest, more, strict=False))
+        held = self.question.settings | self.question.companions(probe.inputs) if rest else {}
+        dmore = tuple(
+            self._scalar_gradient(g, name)
+            if name not in self.question.given
+            else None
+            if g is None
+            else _array_gradient(g, name, held[name].shape).astype(np.float64)
+            for g, name in zip(rest, more, strict=False)
+        )
         return arrays, dscalar, dmore
 
     def _scalar_gradient(self, given: Any, name: str) -> float:
@@ -242,6 +254,15 @@ class Candidate:
         if number.size != 1:
             raise CannotJudge(f"the gradient of the {name} has shape {number.shape}; expected ().")
         return float(number.reshape(()))
+
+
+def _array_gradient(given: Any, name: str, shape: tuple[int, ...]) -> Any:
+    array = _numbers(given, f"the gradient of {name}")
+    if array.shape != shape:
+        turned = array.ndim > 1 and np.swapaxes(array, -1, -2).shape == shape
+        hint = f" It is transposed: return swapaxes(d{name}, -1, -2)." if turned else ""
+        raise CannotJudge(f"the gradient of {name} has shape {array.shape}; expected {shape}.{hint}")
+    return array
 
 
 def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: bool | None = None) -> Candidate:
@@ -290,7 +311,8 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
             f"the candidate takes {len(positional)} positional arguments; {question.loss} gives it {k}: {arrays}."
             f"{together}"
         )
-    passes_more = bool(question.more) and all(any(p.name == name for p in positional) for name in question.more)
+    scalars = [name for name in question.more if name not in question.given]
+    passes_more = bool(scalars) and all(any(p.name == name for p in positional) for name in scalars)
     required = [p for p in required if p.name not in (*COMPANIONS, *question.more)]
     # A module that holds its temperature takes the arrays alone.
     given = bool(question.scalar) and not hasattr(function, "takes_scalar")
@@ -315,6 +337,9 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
         for p in parameters
         if p.name in question.companions_needed or (p.name in question.settings and p.default is p.empty)
     )
+    unasked = next((p.name for p in parameters if p.name in OPTIONAL and p.default is p.empty), None)
+    if unasked is not None and unasked not in question.given:
+        raise CannotJudge(f"the candidate takes {unasked}, which was not asked for: say given=({unasked!r},).")
     missing = set(question.companions_needed) - set(companions)
     if missing:
         raise CannotJudge(

@@ -46,9 +46,10 @@ def check(
         ``candidate(*arrays)`` with its settings baked in, or ``candidate(*arrays, temperature)``, which lets other
         temperatures be tried. Labels and memories that a loss can't do without (``labels``, ``same``, ``queue``,
         ``bank``, ``index`` …) come by name; the views of "cmc" come as one tuple; SigLIP's ``bias`` after its
-        log-scale. Returns a value, or ``value, grads`` with one gradient for each argument (that of the temperature,
-        and of the bias, may be left out; those of the views of "cmc" are a tuple). Wrap functions of tensors in
-        `from_torch`, `from_jax` or `from_module`; wrap a function that has no gradient in `numeric`.
+        log-scale; what ``given`` names, by its name. Returns a value, or ``value, grads`` with one gradient for each
+        argument (that of the temperature, and of what stands after it, may be left out; those of the views of "cmc" are
+        a tuple). Wrap functions of tensors in `from_torch`, `from_jax` or `from_module`; wrap a function that has no
+        gradient in `numeric`.
     loss : str
         Name of a loss of refcl, such as "nt_xent", "info_nce", "clip" or "softmax_contrastive".
     inputs : tuple of arrays, list of such tuples, "stacked" or "views", optional
@@ -68,6 +69,7 @@ def check(
         Memories that the candidate takes as (D, K) instead of (K, D), such as ("queue",).
     **settings
         Of the loss (temperature, reduction, normalize, eps, hardest, margin, positive, ignore …) and conventions:
+        ``given`` (what a call may leave out and does not: "targets", "log_weight", "anchor_weight", "own_negatives"),
         ``views`` (of "cmc", how many), ``direction`` ("first", "second", "both"), ``positive_in_denominator``,
         ``detached`` (names of inputs that get no gradient on purpose), ``scale`` (a number or a name such as "2",
         "τ/0.07").
@@ -199,7 +201,7 @@ def judge(
         gradient_count=sum(r.outcome.grads is not None for r in decisive),
         scalar_judged=all(r.outcome.dscalar is not None for r in decisive) and question.scalar is not None,
         scalar_name=question.scalar,
-        more_judged=question.more if all(_more(r) == (len(question.more),) * 2 for r in decisive) else (),
+        more_judged=tuple(n for k, n in enumerate(question.more) if all(_more(r, k) for r in decisive)),
         more_names=question.more,
         probes=judged,
     )
@@ -251,9 +253,9 @@ def _partly(question: Question, decisive: list[Result]) -> str:
     return ""
 
 
-def _more(r: Result) -> tuple[int, int]:
-    """Return how many further scalars have a gradient: in the answer, and in what it is held against."""
-    return len(r.outcome.dmore), len(r.right.dmore)
+def _more(r: Result, k: int) -> bool:
+    """Return whether one of what else has a gradient has it in the answer, and in what that is held against."""
+    return len(r.right.dmore) > k < len(r.outcome.dmore) and r.outcome.dmore[k] is not None
 
 
 def _explain(report: Report, diagnosis: Diagnosis) -> None:

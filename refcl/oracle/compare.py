@@ -59,7 +59,8 @@ def parts(expected: Expected, outcome: Outcome) -> Iterator[tuple[str, int | Non
         yield "scalar", len(expected.grads), outcome.dscalar, expected.dscalar, expected.dscalar_size, outcome.noise
     of_more = zip(outcome.dmore, expected.dmore, expected.dmore_sizes, strict=False)
     for k, (d, wanted, size) in enumerate(of_more):
-        yield "more", k - len(expected.dmore), d, wanted, size, outcome.noise
+        if d is not None:
+            yield "more", k - len(expected.dmore), d, wanted, size, outcome.noise
 
 
 def agrees(

@@ -139,10 +139,15 @@ def _measured(
         diagnosis.measurement = exact
         return []
     rough = few_digits(question, judged, call) if call is not None else ""
-    found = [Finding(("low-precision",), rough)] if rough else _two(question, judged)
+    if rough:
+        return [Finding(("low-precision",), rough)]
+    # So much can be read wrongly where much is free that two at once are many: what is measured is quicker there.
+    many = question.recipe.inside == "freed"
+    found = [] if many else _two(question, judged)
     if not found:
         diagnosis.measurement = instrument.inside(question, judged, call, shape, extra)
         diagnosis.measurement.settings += exact.settings
+        found = _two(question, judged) if many and not diagnosis.measurement.differences else []
     return found
 
 

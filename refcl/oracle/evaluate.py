@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from refcl.core.arrays import Array
+from refcl.oracle.freed import pool_freed
 from refcl.oracle.normalizing import Sphere, denormalize, normalize
 from refcl.oracle.pools import pool
-from refcl.oracle.recipe import Expected, Recipe
-from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows, several
+from refcl.oracle.recipe import Expected, Recipe, places
+from refcl.oracle.roles import Roles, rank_of, roles_of_matrix, roles_of_rows, several, with_own
 from refcl.walk.pooling.soft_maximum import soft_maximum
 from refcl.walk.reduce import reduce
 
@@ -27,6 +28,7 @@ def evaluate(
     ignore: Array | None = None,
     value_only: bool = False,
     settings: dict[str, Any] | None = None,
+    own: int = 0,
 ) -> Expected:
     """Walk through the rooms as the recipe says, and back.
 
@@ -48,6 +50,8 @@ def evaluate(
         Do not walk back.
     settings : dict, optional
         Of a loss that is more than its pool: labels, weights, a share of false negatives.
+    own : int
+        The last input holds so many rows for each anchor, which no other meets.
 
     Returns
     -------
@@ -63,11 +67,12 @@ def evaluate(
     >>> round(float(evaluate(Recipe(embeddings=False), (s,), 0.2).value), 9)
     0.622695196
     """
-    s, roles, stack, sphere = compared(recipe, inputs, positive, ignore)
+    s, roles, stack, sphere = compared(recipe, inputs, positive, ignore, own)
     if recipe.inside == "supervised":
         roles = several(recipe, roles, settings or {})
     with np.errstate(all="ignore"):
-        pooled = pool(recipe, s, scalar, roles, settings or {})
+        walk = pool_freed if recipe.inside == "freed" else pool
+        pooled = walk(recipe, s, scalar, roles, settings or {})
         value, dloss = _penalize(recipe, pooled.loss, roles, upstream)
         worst = float(np.max(np.abs(pooled.loss))) if np.all(np.isfinite(pooled.loss)) else np.inf
         total = float(len(np.atleast_1d(pooled.loss))) if recipe.reduction == "sum" else 1.0
@@ -81,25 +86,38 @@ def evaluate(
         floor = pooled.sharpness * longest * heaviest / (len(dloss) if recipe.reduction == "mean" else 1)
         if recipe.embeddings:
             grads = _to_embeddings(recipe, ds, stack, sphere, roles, inputs)
-            lengths = sphere.lengths if sphere is not None else (1.0,) * len(grads)
+            lengths: tuple[Any, ...] = () if sphere is None else sphere.lengths
+            lengths += (1.0,) * (len(grads) - len(lengths))
         else:
             grads, lengths = (ds,), (1.0,)
         sizes = tuple(
             np.maximum(np.max(np.abs(g), axis=1, keepdims=True), floor / length) * pooled.condition
             for g, length in zip(grads, lengths, strict=True)
         )
+        rest = {} if pooled.rest is None else pooled.rest(dloss)
     scalar_size = max(abs(dscalar or 0.0), dscalar_size, _steepest_by_scalar(recipe, scalar, s, heaviest * total))
-    return Expected(value, grads, dscalar, value_size, sizes, scalar_size * pooled.condition)
+    answer = Expected(value, grads, dscalar, value_size, sizes, scalar_size * pooled.condition)
+    unit, k = float(np.max(np.abs(dloss), initial=0.0)) * pooled.condition, len(grads) - bool(own)
+    return answer._replace(
+        grads=grads[:k],
+        grad_sizes=sizes[:k],
+        dmore=(*grads[k:], *rest.values()),
+        dmore_sizes=(*sizes[k:], *(max(unit, float(np.max(np.abs(d)))) for d in rest.values())),
+    )
 
 
 def compared(
-    recipe: Recipe, inputs: tuple[Array, ...], positive: Array | None, ignore: Array | None
+    recipe: Recipe, inputs: tuple[Array, ...], positive: Array | None, ignore: Array | None, own: int = 0
 ) -> tuple[Array, Roles, Array, Sphere | None]:
     """Return the similarities (A, T), the roles, and what the similarities are of: all rows (T, D), normalized."""
     if not recipe.embeddings:
         return inputs[0], roles_of_matrix(recipe, inputs[0], positive, ignore), np.ones((1, 1)), None
-    z, sphere = normalize(inputs, recipe.normalization, recipe.eps)
-    roles = roles_of_rows(recipe, len(z[0]), sum(len(x) for x in z[1:]), positive, ignore)
+    raw = 1 if own and recipe.slip == "own_negatives: not normalized" else 0
+    z, sphere = normalize(inputs[: len(inputs) - raw], recipe.normalization, recipe.eps)
+    z = (*z, *inputs[len(inputs) - raw :])
+    shared = z[: len(z) - bool(own)]
+    roles = roles_of_rows(recipe, len(z[0]), sum(len(x) for x in shared[1:]), positive, ignore)
+    roles = with_own(roles, recipe.slip, len(z[-1]), own) if own else roles
     stack = np.concatenate(z)
     return stack[roles.rows] @ stack.T, roles, stack, sphere
 
@@ -154,8 +172,11 @@ def _to_embeddings(
         rank = rank_of(len(inputs[0]), len(inputs[1]), recipe.ranks)
         dz = np.where(rank[roles.rows][:, None] == rank[None, :], ds, 0.0).T @ stack[roles.rows]
     np.add.at(dz, roles.rows, ds @ stack)
-    n = len(inputs[0])
-    grads = denormalize((dz[:n], dz[n:])[: len(inputs)], sphere, recipe.jacobian)
+    dz_of = tuple(np.split(dz, np.cumsum([len(x) for x in inputs[:-1]])))
+    if sphere is not None and recipe.slip == "own_negatives: the gradient is that of their normalized rows":
+        sphere = sphere.without_the_last
+    k = len(inputs) if sphere is None else sphere.inputs
+    grads = (*denormalize(dz_of[:k], sphere, recipe.jacobian), *dz_of[k:])
     return tuple(
-        np.zeros_like(g) if name in recipe.detached else g for name, g in zip(("first", "second"), grads, strict=False)
+        np.zeros_like(g) if name in recipe.detached else g for name, g in zip(places(len(grads)), grads, strict=True)
     )

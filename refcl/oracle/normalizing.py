@@ -17,6 +17,16 @@ class Sphere(NamedTuple):
     lengths: tuple[Any, ...]  # (rows, 1) for each input, or a number: what a gradient is divided by on the way back
     cuts: tuple[int, ...]  # where one input ends and the next begins, where they are stacked
 
+    @property
+    def inputs(self) -> int:
+        """How many inputs were normalized."""
+        return len(self.cuts) + 1
+
+    @property
+    def without_the_last(self) -> "Sphere":
+        """As if the last input had not been normalized, row by row."""
+        return self._replace(caches=self.caches[:-1], cuts=self.cuts[:-1])
+
 
 def normalize(inputs: tuple[Any, ...], how: str, eps: float) -> tuple[tuple[Any, ...], Sphere | None]:
     """Bring the inputs to length 1: each row, or what was taken for it."""

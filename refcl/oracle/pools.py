@@ -39,6 +39,7 @@ class Pooled(NamedTuple):
     back: Callable[[Any], tuple[Any, float | None, float]]  # dloss -> ds (A, T), dscalar, the size of its terms
     sharpness: float  # how steep a loss is in one similarity
     condition: float  # by how much rounding is magnified: the greatest logit, and what is lost where terms cancel
+    rest: Callable[[Any], dict[str, Any]] | None = None  # dloss -> the gradients of what else was given, by name
 
 
 def pool(recipe: Recipe, s: Any, scalar: float | None, roles: Roles, settings: dict[str, Any]) -> Pooled:

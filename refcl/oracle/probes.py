@@ -26,8 +26,9 @@ ABOUT = {
     "long and short rows": "rows of length 1e-20 and 1e20",
     "one anchor": "a batch of one row: there are no negatives",
     "anchor without negatives": "every negative of an anchor is ignored",
+    "identical views": "cosines of 1, or by rounding a little more, where arccos is NaN; its slope is infinite",
 }
-FINITE_ONLY = ("coinciding pairs", "long and short rows")  # anything finite is right there
+FINITE_ONLY = ("coinciding pairs", "long and short rows", "identical views")  # anything finite is right there
 NONE_TO_ADD = "divide by max(number of positives, 1), and take no logarithm of a sum of none: the loss is 0 there"
 REMEDY = {
     "class of one": NONE_TO_ADD,
@@ -35,6 +36,7 @@ REMEDY = {
     "anchor without positives": NONE_TO_ADD,
     "coinciding pairs": "the derivative of the distance is 0 where it is 0: take the root of max(d², eps)",
     "largest logits": "subtract the largest logit first: log-sum-exp",
+    "identical views": "cos(θ + α) = s cos α - √max((1 - s)(1 + s), 0) sin α, without its slope where the root is 0",
 }
 
 
@@ -112,6 +114,8 @@ def _is_taken(question: Question, probe: Probe) -> bool:
     """Return whether the loss is defined on a batch: an entropy, for one, needs negatives enough."""
     if question.recipe.pool != "pair":
         return True
+    if "angular_margin" in question.recipe.freedoms and not question.recipe.embeddings:
+        return bool(np.max(np.abs(probe.inputs[0])) < 1)  # of cosines; at 1 the angle has a tip
     try:
         _value_of(question, probe)
     except ValueError:
@@ -147,6 +151,10 @@ def _edges(question: Question, shape: tuple[int, int] | None, extra: int, few: b
         b[0], b[1] = a[0], a[1]
         third = (another_view(37, a),) if len(question.inputs) > 2 else ()
         found.append(Probe("coinciding pairs", (a, b, *third), base, corner=True))
+    if recipe.embeddings and "angular_margin" in recipe.freedoms:
+        a, b = views(38, 9, d, extra=extra) if shape is None else views(38, n, d, extra=extra)
+        b[: len(a)] = 1.7 * a
+        found.append(Probe("identical views", (a, b), base, corner=True))
     if recipe.embeddings and recipe.normalization == "rows" and not needed and len(question.inputs) == 2:
         a, b = views(34, n, d, extra=extra)
         a[0] *= 1e-20

@@ -15,8 +15,8 @@ import numpy as np
 
 import refcl.losses
 from refcl.core.pair import AnyPair, Pair
-from refcl.oracle.asked import OPTIONAL, base_of, factor_of, recipe_of, scalar_of
-from refcl.oracle.companions import COMPANIONS, candidates, companions
+from refcl.oracle.asked import base_of, factor_of, given_of, recipe_of, scalar_of
+from refcl.oracle.companions import COMPANIONS, OPTIONAL, candidates, companions
 from refcl.oracle.constants import Facts, Named
 from refcl.oracle.evaluate import compared, evaluate
 from refcl.oracle.flat import VIEWS, flat
@@ -43,7 +43,7 @@ class Question:
     scalar : str or None
         Name of the scalar that may have a gradient.
     more : tuple of str
-        Further scalars with a gradient, which stay as they are set.
+        What else has a gradient: further scalars, which stay as they are set, then arrays that a call may leave out.
     recipe : Recipe
         The choices that make it.
     """
@@ -59,11 +59,13 @@ class Question:
     factor: Named | None = None
     positive: Any = None
     ignore: Any = None
-    more: tuple[str, ...] = ()  # names of the scalars that stand after it
-    more_scalars: tuple[float, ...] = ()  # and what they are set to
+    more: tuple[str, ...] = ()  # names of what stands after it: scalars, then arrays
+    more_scalars: tuple[float, ...] = ()  # and what the scalars are set to
+    given: tuple[str, ...] = ()  # those of them that are arrays
     companions_needed: tuple[str, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)  # what `ask` was given
     not_learned: bool = False  # the scalar has no gradient on purpose
+    constant: frozenset[str] = frozenset()  # nor have these arrays
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ class Question:
         elif self.plain:
             answer = self._by_pair(wide, scalar, upstream, answer)
         answer = answer._replace(dscalar=None) if self.not_learned else answer
-        return scaled(answer, self.factor_at(wide, scalar))
+        return scaled(self._with_constants(answer), self.factor_at(wide, scalar))
 
     def made(self, recipe: Recipe, r: Any, *, value_only: bool = False) -> Expected:
         """Return what a recipe makes of the probe of a result, with the factor of the convention."""
@@ -146,36 +148,49 @@ class Question:
         value_only: bool = False,
     ) -> Expected:
         """Return what a recipe makes of a probe, before any factor."""
+        held = self.clamped(scalar)
         if not recipe.walked:
             pushed = None if upstream is None else self.shaped_upstream(upstream, inputs, scalar)
-            return evaluate_pair(
+            answer = evaluate_pair(
                 recipe,
                 self.pair,
                 inputs,
-                scalar,
+                held,
                 upstream=pushed,
                 settings=self.settings | self.companions(inputs),
                 more_scalars=self.more_scalars,
                 value_only=value_only,
             )
-        held = self.clamped(scalar)
-        answer = evaluate(
-            recipe,
-            inputs,
-            held,
-            upstream=upstream,
-            positive=self.positive,
-            ignore=self.ignore,
-            value_only=value_only,
-            settings=self.inside(inputs) if recipe.pool == "pair" else None,
-        )
+        else:
+            inside = self.inside(inputs) if recipe.pool == "pair" else {}
+            own = inside.get("own_negatives")
+            answer = evaluate(
+                recipe,
+                inputs if own is None else (*inputs, own.reshape(-1, own.shape[-1])),
+                held,
+                upstream=upstream,
+                positive=self.positive,
+                ignore=self.ignore,
+                value_only=value_only,
+                settings=inside,
+                own=0 if own is None else own.shape[1],
+            )
+            if own is not None and answer.dmore:
+                first, size = answer.dmore[0].reshape(own.shape), answer.dmore_sizes[0].reshape(*own.shape[:2], 1)
+                answer = answer._replace(dmore=(first, *answer.dmore[1:]), dmore_sizes=(size, *answer.dmore_sizes[1:]))
         if held != scalar and answer.dscalar is not None:
             answer = answer._replace(dscalar=0.0)
-        return scaled(answer, 2.0 if self._adds_views else 1.0)
+        return scaled(self._with_constants(answer), 2.0 if self._adds_views else 1.0)
 
     @property
     def _adds_views(self) -> bool:
         return self.recipe.walked and self.recipe.reduction == "mean" and self.settings.get("add_views", False)
+
+    def _with_constants(self, answer: Expected) -> Expected:
+        """Return an answer with no gradient of the arrays that have none on purpose."""
+        return answer._replace(
+            dmore=tuple(d * (n not in self.constant) for n, d in zip(self.more, answer.dmore, strict=False))
+        )
 
     def clamped(self, scalar: float | None) -> float | None:
         """Return the log-scale that the loss is computed at, where it is held between bounds."""
@@ -209,13 +224,15 @@ class Question:
             )
         k = len(inputs)
         dscalar = float(grads[k]) if self.scalar is not None else None
-        dmore = tuple(float(g) for g in grads[len(grads) - len(self.more_scalars) :])
+        where = [self.pair.arguments.index(name) for name in self.more]
+        dmore = tuple(np.asarray(grads[i]) for i in where)
+        sized = sizes.dmore_sizes or [sizes.value_size] * len(dmore)
         return sizes._replace(
             value=np.asarray(value).reshape(-1) if np.ndim(value) else np.asarray(value),
             grads=tuple(grads[:k]),
             dscalar=dscalar,
             dmore=dmore,
-            dmore_sizes=tuple(max(abs(d), sizes.value_size) for d in dmore),
+            dmore_sizes=tuple(np.maximum(float(np.max(np.abs(d))), size) for d, size in zip(dmore, sized, strict=True)),
         )
 
     def shaped_upstream(self, upstream: Any, inputs: tuple[Any, ...], scalar: float | None) -> Any:
@@ -241,12 +258,23 @@ class Question:
 
     def inside(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         """Return every setting of the loss as it was asked or by default, with what goes with a batch."""
-        more = dict(zip(self.more, self.more_scalars, strict=True))
+        more = dict(zip(self.more, self.more_scalars, strict=False))
         return _defaults(self.pair) | self.settings | self.companions(inputs) | more
 
     def companions(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         """Return the labels, the memory (or who is whose positive) that go with a batch, where the loss needs them."""
-        return companions(self.companions_needed, inputs, self.settings, self.recipe.ranks)
+        made = [name for name in self.given if name in self.companions_needed]
+        shapes = self._shapes(inputs, made) if made else {}
+        itself = self.recipe.candidates != "all"
+        return companions(self.companions_needed, inputs, self.settings, self.recipe.ranks, shapes, itself)
+
+    def _shapes(self, inputs: tuple[Any, ...], names: list[str]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of arrays as the loss asks for them, from those of a batch."""
+        asked = self.pair.shapes
+        sizes = {"H": 2 if len(inputs[0]) != 2 else 3, "T": 2}
+        for name, x in zip(self.inputs, inputs, strict=True):
+            sizes |= dict(zip(asked[name].split(), x.shape, strict=True))
+        return {n: tuple(sizes[w.lstrip("2")] * (1 + w.startswith("2")) for w in asked[n].split()) for n in names}
 
 
 def ask(
@@ -258,6 +286,7 @@ def ask(
     scale: float | str | None = None,
     ranks: int = 1,
     views: int | None = None,
+    given: tuple[str, ...] = (),
     **settings: Any,
 ) -> Question:
     """Return the question that a loss's name and its settings ask.
@@ -278,6 +307,8 @@ def ask(
         Over how many ranks the rows are spread.
     views : int, optional
         Of "cmc": how many views there are; by default 3.
+    given : tuple of str
+        Arrays of the loss that a call may leave out and that are given here: "targets", "log_weight" and so on.
     **settings
         Of the loss: temperature, reduction, normalize and so on.
 
@@ -294,11 +325,13 @@ def ask(
     own = {"direction": direction, "scale": scale, "views": views, **settings}
     asked = {name: x for name, x in own.items() if x is not None}
     asked |= {"ranks": ranks, "detached": detached, "positive_in_denominator": positive_in_denominator}
+    asked |= {"given": given} if given else {}
     pair = _pair(loss, views)
     scalar = scalar_of(loss, pair)
     inputs = tuple(a for a in pair.arguments if a != scalar and a not in (*MORE_SCALARS, *OPTIONAL))
     more = tuple(float(settings.pop(a, MORE_SCALARS[a])) for a in pair.arguments if a in MORE_SCALARS)
-    known = {*pair.settings, *([scalar] if scalar else []), *(a for a in pair.arguments if a in MORE_SCALARS)}
+    given = given_of(loss, pair, given, settings, ranks)
+    known = {*pair.settings, *(a for a in pair.arguments if a not in inputs)}
     if settings.get("temperature") is not None and np.ndim(settings["temperature"]) == 0:
         _ask_temperature(settings["temperature"])
     if "temperature" in settings and scalar == "log_scale":
@@ -306,21 +339,22 @@ def ask(
     unknown = sorted(set(settings) - known)
     if unknown:
         raise TypeError(f"check: {loss} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
-    needed = [name for name in _required(pair) if name not in settings]
+    needed = [name for name in (*_required(pair), *given) if name not in settings]
     missing = [name for name in needed if name not in COMPANIONS]
     if isinstance(settings.get("clamp"), tuple | list):
         low, high = settings["clamp"]  # None: not bounded on that side
         settings["clamp"] = (-FAR if low is None else low, FAR if high is None else high)
-    settings |= {name: np.asarray(settings[name], dtype=np.float64) for name in ("bank", "queue") if name in settings}
+    arrays = ("bank", "queue", *OPTIONAL)
+    settings |= {name: np.asarray(settings[name], dtype=np.float64) for name in arrays if name in settings}
     if missing:
         raise TypeError(f"check: {loss} needs {missing[0]}=.")
     base = settings.pop(scalar, None) if scalar else None
     not_learned = scalar in detached
-    detached = tuple(name for name in detached if name != scalar)
-    recipe = recipe_of(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks)
-    plain = (
-        direction in (None, base_of(loss, pair, settings).anchors) and positive_in_denominator and not recipe.detached
-    )
+    constant = frozenset(detached) & frozenset(given)
+    detached = tuple(name for name in detached if name != scalar and name not in given)
+    recipe = recipe_of(loss, pair, settings, direction, positive_in_denominator, detached, inputs, ranks, given)
+    anchors = base_of(loss, pair, settings, given).anchors
+    plain = direction in (None, anchors) and positive_in_denominator and not recipe.detached
     return Question(
         loss,
         pair,
@@ -333,11 +367,13 @@ def ask(
         factor_of(scale),
         settings.get("positive"),
         settings.get("ignore"),
-        tuple(a for a in pair.arguments if a in MORE_SCALARS),
+        (*(a for a in pair.arguments if a in MORE_SCALARS), *given),
         more,
+        given,
         tuple(needed),
         asked,
         not_learned,
+        constant,
     )
 
 

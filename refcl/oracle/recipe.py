@@ -53,7 +53,9 @@ class Recipe:
     pool: str = "softmax"  # "softmax", "simple" or "triplet"; "pair": what a pair computes
     inside: str | None = None  # of a pair: what kind of rooms it has between similarities and loss, if they are known
     slip: str | None = None  # what is made wrongly in them and has no field of its own
-    form: str = "out"  # of several positives: their mean outside the logarithm, inside, or their "sum" inside
+    freedoms: frozenset[str] = frozenset()  # of targets, weights and margins: those that there are
+    # of several positives: their mean outside the logarithm, inside, or their "sum" inside; or "targets"
+    form: str = "out"
     scalar: str | None = "temperature"
     hardest: float | int | None = None
     margin: float = 0.0
@@ -105,5 +107,5 @@ class Expected(NamedTuple):
     value_size: float  # unit of the value's rounding error, over eps
     grad_sizes: tuple[Any, ...]  # (rows, 1) the same for each row of each gradient
     dscalar_size: float
-    dmore: tuple[float, ...] = ()  # of further scalars, such as a bias
-    dmore_sizes: tuple[float, ...] = ()
+    dmore: tuple[Any, ...] = ()  # of further scalars, such as a bias, and of arrays that a call may leave out
+    dmore_sizes: tuple[Any, ...] = ()

@@ -48,6 +48,18 @@ def roles_of_rows(recipe: Recipe, n: int, m: int, positive: Any, ignore: Any) ->
     return _with_positive(recipe, right, candidates, rows, groups, n, m)
 
 
+def with_own(roles: Roles, slip: str | None, rows: int, each: int) -> Roles:
+    """Add columns that only one anchor meets, as negatives: ``each`` of them for the first, and so on."""
+    owner = np.arange(rows) // each
+    if slip == "own_negatives: laid out as (H, N, D)":
+        owner = np.arange(rows) % (rows // each)
+    met = roles.rows[:, None] == owner  # (A, N H)
+    if slip == "own_negatives: shared by all anchors":
+        met = np.broadcast_to(np.any(met, axis=1)[:, None], met.shape)
+    negatives, candidates = (np.concatenate((x, met), axis=1) for x in (roles.negatives, roles.candidates))
+    return roles._replace(negatives=negatives, candidates=candidates)
+
+
 def _with_positive(
     recipe: Recipe, right: Any, candidates: Any, rows: Any, groups: tuple[Any, ...], n: int, m: int
 ) -> Roles:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.companions import LABELS, MEMORY
+from refcl.oracle.companions import LABELS, MEMORY, OPTIONAL
 from refcl.oracle.measure.lab import Lab, difference
 from refcl.oracle.measure.settings import changed
 from refcl.oracle.question import Question
 
 STEP = 4e-3
+OWN = OPTIONAL[0]  # those of them that are rows
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Bench:
     companions: dict[str, Any]
     others: tuple[Any, ...]  # further arrays that stay as they are
     dtype: Any = np.float64
+    each: int = 0  # own negatives of an anchor
 
     @property
     def gram(self) -> bool:
@@ -55,6 +57,8 @@ class Bench:
             count = sum(n == name for n, _ in self.rows)
             if name in MEMORY:
                 companions[name] = z[k : k + count]
+            elif name == OWN:
+                companions[name] = z[k : k + count].reshape(-1, self.each, z.shape[1])
             else:
                 arrays.append(z[k : k + count].astype(self.dtype))
             k += count
@@ -77,8 +81,9 @@ class Bench:
         if self.lab.trusted:
             inputs, companions = self.inputs(s)
             got = self.lab.ask(inputs, scalar, companions)
-            if got is not None and got.grads is not None:
-                return self._entries(s, got.grads)
+            own = None if got is None or not self.each else self._own(got.dmore)
+            if got is not None and got.grads is not None and (own is not None or not self.each):
+                return self._entries(s, got.grads if own is None else (*got.grads, own))
 
         def along(entry: tuple[int, int]) -> float:
             return difference(lambda t: self.value(self.moved(s, entry, t), scalar), STEP)
@@ -88,7 +93,12 @@ class Bench:
     def right_gradient(self, s: Any, scalar: float | None = None) -> Any:
         inputs, companions = self.inputs(s)
         probe = self.lab.probe(inputs, scalar, companions)
-        return self._entries(s, self.right_question.answer(probe).grads)
+        right = self.right_question.answer(probe)
+        return self._entries(s, (*right.grads, self._own(right.dmore)) if self.each else right.grads)
+
+    def _own(self, dmore: tuple[Any, ...]) -> Any:
+        """Return the gradients of the own negatives, row by row, where they came; they are the first of all."""
+        return None if not dmore or dmore[0] is None else np.reshape(dmore[0], (-1, np.shape(dmore[0])[-1]))
 
     def moved(self, s: Any, entry: tuple[int, int], t: float) -> Any:
         """Return similarities of which one entry is moved."""
@@ -136,7 +146,7 @@ def bench(lab: Lab, shape: tuple[int, int] | None, extra: int) -> Bench | None:
     plain = changed(q, detached=()) if q.recipe.detached else q
     right = plain or q
     ranks = q.recipe.ranks
-    n = shape[0] if shape else (2 * ranks if ranks > 1 else 4)
+    n = shape[0] if shape else (2 * ranks if ranks > 1 else 3 if OWN in q.given else 4)
     if not q.recipe.embeddings:
         m = shape[1] if shape else n + max(extra, 1 if q.row.all_arrays else 2)
         others = () if len(q.inputs) == 1 else (np.linspace(0.2, 0.5, n),)
@@ -153,13 +163,16 @@ def bench(lab: Lab, shape: tuple[int, int] | None, extra: int) -> Bench | None:
     for name, x in held.items():
         rows += [(name, i) for i in range(len(x))]
         companions.pop(name)
+    each = 2 if OWN in q.given else 0
+    owners = n * len(q.inputs) if q.recipe.candidates == "all" else n
+    rows += [(OWN, i) for i in range(each * owners)]
     t = len(rows)
     d = t + 1
     if shape and not q.in_a_tuple and shape[1] >= t:
         d = shape[1]
     turn = np.linalg.qr(np.random.default_rng(11).standard_normal((d, d)))[0][:t]
     entries = [(i, j) for i in range(t) for j in range(i + 1, t) if i < first_memory]
-    return Bench(lab, right, rows, entries, (t, t), turn, companions, ())
+    return Bench(lab, right, rows, entries, (t, t), turn, companions, (), each=each)
 
 
 def _companions(q: Question, n: int, shape: Any) -> tuple[dict[str, Any], dict[str, int]]:

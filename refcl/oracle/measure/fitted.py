@@ -78,8 +78,11 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
         if np.ptp(mv) < 1e-4 * np.max(np.abs(mv)) and np.all(counts == (used | counts)):
             v = float(mv[0])
             counted = abs(v - round(v)) < 1e-4
+            asked = float(bench.lab.question.settings.get("margin") or 0.0) if positive else 0.0
+            m_s = asked - np.log(v) * tau if v > 0 else 0.0
+            told = f", expected {asked:.4g}" if asked else ""
             margin = (
-                f" (a margin of {-np.log(v) * tau:.4g} on the similarity, {-np.log(v):.4g} on the logit)"
+                f" (a margin of {m_s:.4g} on the similarity, {m_s / tau:.4g} on the logit{told})"
                 if v > 0 and not counted
                 else ""
             )
@@ -144,6 +147,7 @@ def _temperature_missing(m: Measured, f: Fitted, want_target: Any, tau: float) -
     ratio = f.target[m.positive] / want_target[m.positive]
     if (
         not len(b_neg)
+        or not len(ratio)
         or np.ptp(ratio) > 1e-4
         or np.ptp(b_neg) > 1e-3 / tau
         or (len(b_pos) and np.ptp(b_pos) > 1e-3 / tau)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.bench import OWN, Bench
 from refcl.oracle.measure.pairs import Measured
 
 
@@ -53,6 +53,7 @@ def form_of(bench: Bench, m: Measured) -> Form:
         return Form(anchors, terms, len(bench.entries))
     memory = {k for k, (name, _) in enumerate(bench.rows) if name in ("bank", "queue")}
     one_sided = (q.recipe.anchors == "first" and q.recipe.candidates != "all" and len(q.inputs) > 1) or bool(memory)
+    memory |= {k for k, (name, _) in enumerate(bench.rows) if name == OWN}  # they are nobody's anchors
     first = q.inputs[0]
     # Of many views, each other one has a sum of its own, whichever looks at which.
     by_view = q.in_a_tuple
@@ -72,11 +73,47 @@ def form_of(bench: Bench, m: Measured) -> Form:
 def fit(
     bench: Bench, form: Form, drawn: list[Any], got: Any, starts: list[dict[str, Any]], enough: float
 ) -> Fitted | None:
+    """Return the best fit: of each set of anchors that share no entry with others by itself, which is far less work."""
+    alone = np.setdiff1d(np.arange(form.count), form.e)  # entries in nobody's sum
+    target = -np.mean(got, axis=0)
+    left = float(np.max(np.abs(got[:, alone] + target[alone]), initial=0.0)) / float(np.max(np.abs(got)))
+    w, m, beta, c = (starts[0][name].astype(float) for name in ("w", "m", "beta", "c"))
+    whole = Fitted(form, w, m, beta, c, target, left)
+    scale = float(np.max(np.abs(got)))
+    for anchors in _apart(form):
+        terms = np.flatnonzero(np.isin(form.a, anchors))
+        entries = np.unique(form.e[terms])
+        place = {int(a): k for k, a in enumerate(anchors)}
+        part = Form(
+            [form.anchors[a] for a in anchors],
+            [(place[int(form.a[t])], int(np.searchsorted(entries, form.e[t]))) for t in terms],
+            len(entries),
+        )
+        which = {"w": anchors, "c": anchors, "m": terms, "beta": terms, "target": entries}
+        own_starts = [{name: start[name][which[name]] for name in which} for start in starts]
+        own = np.array([[s[bench.entries[e]] for e in form.e[terms]] for s in drawn])  # (K, P)
+        found = _fit(part, own, got[:, entries], own_starts, enough, scale)
+        if found is None or found.residual > 1e3 * enough:
+            return None  # what one anchor's sum does not explain is no law of all
+        for name in which:
+            getattr(whole, name)[which[name]] = getattr(found, name)
+        whole.residual = max(whole.residual, found.residual)
+    return whole
+
+
+def _apart(form: Form) -> list[Any]:
+    """Return the anchors (positions) in sets that have no entry in common."""
+    of = np.arange(len(form.anchors))
+    for e in np.unique(form.e):
+        met = of[form.a[form.e == e]]
+        of[np.isin(of, met)] = np.min(met)
+    return [np.flatnonzero(of == k) for k in np.unique(of)]
+
+
+def _fit(form: Form, s: Any, got: Any, starts: list[dict[str, Any]], enough: float, scale: float) -> Fitted | None:
     """Return the best fit from several places, the nearest first, up to one whose residual is small enough."""
     from scipy.optimize import least_squares
 
-    scale = float(np.max(np.abs(got)))
-    s = np.array([[x[bench.entries[e]] for e in form.e] for x in drawn])  # (K, P)
     a_count, p = len(form.anchors), len(form.terms)
     data = got / scale
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.companions import OPTIONAL
 from refcl.oracle.constants import SCALES
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure.lab import Lab, difference, numeric_gradient
@@ -71,11 +72,23 @@ def wrong_gradients(question: Question, pairs: list[tuple[Result, tuple[Any, ...
     if swapped is not None:
         return [swapped]
     found = []
-    for k, name in enumerate(names):
-        of_one = [(r, r.outcome.grads[k], right[k]) for r, right in pairs if r.outcome.grads is not None]
+    for k, name in enumerate((*names, *question.more)):
+        of_one = [(r, all_of[k], np.asarray(right[k])) for r, all_of, right in _with_all(pairs) if len(right) > k]
+        of_one = [one for one in of_one if one[1] is not None]
         if of_one and not all(_same(got, want, r) for r, got, want in of_one):
             found.append(_one(question, name, k, of_one))
     return _together(found)
+
+
+def _with_all(pairs: list[tuple[Result, tuple[Any, ...]]]) -> list[tuple[Result, list[Any], tuple[Any, ...]]]:
+    """Return answers with all their gradients, of arrays, further scalars and what was given, and the right ones."""
+    found = []
+    for r, right in pairs:
+        if r.outcome.grads is not None:
+            more = [None if d is None else np.asarray(d) for d in r.outcome.dmore]
+            missing = [None] * (len(right) - len(r.outcome.grads) - len(more))
+            found.append((r, [*r.outcome.grads, *more, *missing], right))
+    return found
 
 
 def _same(got: Any, want: Any, r: Result) -> bool:
@@ -117,7 +130,7 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
     for said, f in turns:
         if all(want.ndim > 1 and f(want).shape == got.shape and _same(got, f(want), r) for r, got, want in of_one):
             return say("gradient turned", where, input=name, turn=said)
-    by_row = _row_factor(question, k, of_one)
+    by_row = _row_factor(question, name, k, of_one)
     if by_row:
         return say("gradient by row", where, input=name, factor=by_row)
     radial = _radial(question, name, k, of_one)
@@ -171,7 +184,17 @@ def _factor(question: Question, of_one: list[tuple[Result, Any, Any]]) -> str:
     return ""
 
 
-def _row_factor(question: Question, k: int, of_one: list[tuple[Result, Any, Any]]) -> str:
+def _rows(question: Question, name: str, k: int, r: Result) -> Any:
+    """Return the rows that a gradient is of, or None where it is not one of rows."""
+    if k < len(question.inputs):
+        return r.wide[k] if r.wide[k].ndim == 2 else None
+    if name != OPTIONAL[0]:
+        return None
+    x = (question.settings | question.under(r.probe).companions(r.wide))[name]
+    return np.reshape(x, (-1, x.shape[-1]))
+
+
+def _row_factor(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]) -> str:
     laws: dict[str, Callable[[Any], Any]] = {
         "divided by its row's length ‖x‖ once too often: 1/‖x‖² stands where 1/‖x‖ belongs": lambda x: 1 / x,
         "not divided by its row's length ‖x‖": lambda x: x,
@@ -180,15 +203,19 @@ def _row_factor(question: Question, k: int, of_one: list[tuple[Result, Any, Any]
     }
     if not question.recipe.embeddings:
         return ""
+    rows = [_rows(question, name, k, r) for r, _, _ in of_one]
+    if any(x is None for x in rows):
+        return ""
+    of_one = [
+        (r, np.reshape(got, x.shape), np.reshape(want, x.shape)) for (r, got, want), x in zip(of_one, rows, strict=True)
+    ]
     for said, law in laws.items():
         if all(
-            got.ndim == 2 and _same(got, want * law(np.linalg.norm(r.wide[k], axis=-1, keepdims=True)), r)
-            for r, got, want in of_one
+            _same(got, want * law(np.linalg.norm(x, axis=-1, keepdims=True)), r)
+            for (r, got, want), x in zip(of_one, rows, strict=True)
         ):
             return said
     for r, got, want in of_one:
-        if got.ndim != 2:
-            return ""
         c = np.sum(got * want, axis=1, keepdims=True) / np.maximum(np.sum(want * want, axis=1, keepdims=True), 1e-300)
         if not _same(got, c * want, r):
             return ""
@@ -201,9 +228,10 @@ def _radial(question: Question, name: str, k: int, of_one: list[tuple[Result, An
         return None
     shared = True
     for r, got, want in of_one:
-        if got.ndim != 2:
+        x = _rows(question, name, k, r)
+        if x is None:
             return None
-        x = r.wide[k]
+        got, want = np.reshape(got, x.shape), np.reshape(want, x.shape)
         length = np.linalg.norm(x, axis=1, keepdims=True)
         z = x / np.maximum(length, 1e-12)
         off = got - want

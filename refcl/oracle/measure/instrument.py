@@ -15,6 +15,7 @@ from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure import (
+    freedoms,
     geometry,
     gradient,
     law,
@@ -107,7 +108,7 @@ def _values_right(tried: list[Result]) -> bool:
 
 
 def _gradients(question: Question, tried: list[Result], done: Measurement) -> None:
-    pairs_ = [(r, r.right.grads) for r in tried if r.outcome.grads is not None]
+    pairs_ = [(r, (*r.right.grads, *r.right.dmore)) for r in tried if r.outcome.grads is not None]
     for other in settings.other_settings(question):
         if _all_right(other.question, tried):
             _asked_otherwise(done, other, "the gradient is right for")
@@ -185,6 +186,8 @@ def _number_said(name: str, formula: str, c: float, now: float) -> Difference:
         more = ": the uniformities of both views are added (summed, twice), not averaged"
     if name == "weight":
         more = ": divided by the number of all negatives, not of those kept" if "all" in formula else ""
+    if name == "label_smoothing":
+        more = ", or it is smoothed in one of two directions" if formula.endswith("/2") else ""
     if name == "log_normalizer":
         more = ": the logarithm is taken twice, ln Z stands where Z belongs" if "ln" in formula else ""
     return say(
@@ -217,7 +220,9 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
     pairs.who_meets_whom,
     pairs.weights,
     _law,
+    freedoms.margin_read,
     sums.shared_sums,
+    freedoms.one_of_its_own,
 )
 
 

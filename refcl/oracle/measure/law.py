@@ -6,6 +6,7 @@ In:  a bench.
 Out: the parameters where the form explains the derivatives, and the differences from what they should be.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from refcl.oracle.measure.bench import Bench
 from refcl.oracle.measure.fitted import compare
 from refcl.oracle.measure.form import Fitted, Form, fit, form_of
+from refcl.oracle.measure.freedoms import both_ways, expected, weights_read
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.measure.targets import unit
 from refcl.oracle.names.difference import Difference
@@ -26,6 +28,7 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
     """Fit the form, and say in what the parameters differ; None where it does not explain the derivatives."""
     q = bench.lab.question
     tau = q.temperature(bench.lab.scalar)
+    freed = expected(bench)
     if tau is None:
         return None
     form = form_of(bench, m)
@@ -44,23 +47,39 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
         which = np.flatnonzero(per_anchor[a])
         if len(which):
             want_target[which] += u.size / len(which)
-    expected_m = m.used[form.e].astype(float)
+    expected_m, anchor = m.used[form.e].astype(float), np.ones(len(form.anchors))
+    if freed is not None:
+        row = np.array([form.anchors[a] for a in form.a])
+        ends = np.array([bench.entries[e] for e in form.e])
+        column = np.where(ends[:, 0] == row, ends[:, 1], ends[:, 0]) if bench.gram else ends[:, 1]
+        expected_m, anchor = freed.weight[row, column], freed.anchor[form.anchors]
+        want_target = u.size * both_ways(bench, freed.anchor[:, None] * freed.targets)
     start = {
-        "w": np.full(len(form.anchors), u.size * tau),
+        "w": u.size * tau * anchor,
         "m": expected_m,
         "beta": np.full(len(form.terms), 1 / tau),
         "c": np.zeros(len(form.anchors)),
         "target": want_target,
     }
-    read = _read_otherwise(bench, form, drawn, got, start, tau)
-    if read is not None:
-        return None, [read]
+    angle = float(q.settings.get("angular_margin", 0.0))
+    otherwise = _read_otherwise(bench, form, drawn, got, start, tau, angle)
+    if otherwise is not None or angle:
+        return None if otherwise is None else (None, [otherwise])
     ones = np.ones(len(form.terms))
     changes = ({}, {"m": ones}, {"beta": ones}, *({"c": c} for c in _oneself(bench, form, tau)))
     best = fit(bench, form, drawn, got, [start | change for change in changes], EXPLAINED)
     if best is None or best.residual > EXPLAINED * (1 if bench.lab.trusted else 30):
         return None
-    return best, compare(bench, m, best, want_target, u.size * tau, tau)
+    read: list[Difference] = []
+    if freed is not None:
+        terms = list(zip(row, column, strict=True))
+        by = weights_read(bench, freed, terms, best.m, best.w / (u.size * tau), form.anchors)
+        read = by.found
+        right = np.where(expected_m > 0, expected_m, 1.0) ** by.candidates
+        best = replace(best, m=best.m / right, w=best.w / np.where(anchor > 0, anchor, 1.0) ** by.anchors)
+        every = np.where(freed.anchor > 0, freed.anchor, 1.0) ** by.anchors
+        want_target = u.size * both_ways(bench, every[:, None] * freed.targets)
+    return best, read + compare(bench, m, best, want_target, u.size * tau, tau)
 
 
 def _enough(bench: Bench, form: Form, m: Measured) -> tuple[list[Any], Any]:
@@ -117,10 +136,15 @@ READINGS = (
 
 
 def _read_otherwise(
-    bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], tau: float
+    bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], tau: float, angle: float
 ) -> Difference | None:
     """Say whether everything is as it should be but for what is read in the place of each similarity."""
-    for said, f, slope in READINGS:
+    lowered = (
+        f"cos(θ + {angle:g}), not in the place of the positive's alone",
+        lambda s: np.cos(np.arccos(s) + angle),
+        lambda s: np.sin(np.arccos(s) + angle) / np.sqrt(1 - s * s),
+    )
+    for said, f, slope in (*READINGS, *((lowered,) if angle else ())):
         off = 0.0
         for s, g in zip(drawn, got, strict=True):
             x = np.array([s[e] for e in bench.entries])

@@ -31,6 +31,7 @@ NUMBERS: tuple[tuple[str, Callable[[float, Any], float]], ...] = (
     ("exp({})", lambda c, f: math.exp(c)),
     ("ln 2 · {}: in bits", lambda c, f: c * math.log(2)),
     ("{}/ln 2", lambda c, f: c / math.log(2)),
+    ("{} · π/180: in degrees", lambda c, f: c * math.pi / 180),
     ("{} · τ", lambda c, f: c * f.temperature),
     ("{}/τ", lambda c, f: c / f.temperature),
     ("τ", lambda c, f: f.temperature),

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.bench import OWN, Bench
+from refcl.oracle.measure.freedoms import expected
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 
@@ -62,6 +63,9 @@ def _known(bench: Bench) -> Any:
         return np.array([held["labels"][i] == held["labels"][j] for i, j in bench.entries])
     if "positives" in held:
         return np.array([bool(held["positives"][e]) for e in bench.entries])
+    law = expected(bench)
+    if law is not None:
+        return np.array([bool(law.positive[i, j] or (bench.gram and law.positive[j, i])) for i, j in bench.entries])
     if bench.lab.question.row.hinge:
         positive = held.get("positive")
         return np.array([j == (i if positive is None else positive[i]) for i, j in bench.entries])
@@ -88,7 +92,9 @@ def kinds(bench: Bench, m: Measured) -> dict[Kind, list[int]]:
             continue
         (a, k), (b, h) = bench.rows[i], bench.rows[j]
         relation = "positive" if m.positive[e] else "same" if k == h and a != b else "other"
-        if relation == "other" and a != b and h >= counts[a] and b not in ("bank", "queue"):
+        if b == OWN:
+            relation = "own" if bench.entries[e][0] == h // bench.each else "other"
+        elif relation == "other" and a != b and h >= counts[a] and b not in ("bank", "queue"):
             relation = "extra"
         found[Kind(a, b, relation)].append(e)
     return found
@@ -106,6 +112,9 @@ def words(bench: Bench, kind: Kind) -> str:
         return "the extra candidates (columns past the N anchors)" if kind.relation == "extra" else "the negatives"
     if kind.relation == "extra":
         return f"the extra {_plural(b)} (rows of {b} past the first N, without a {a} of their own)"
+    if b == OWN:
+        whose = f"{a} i with its own, [i]" if kind.relation == "own" else f"{a} i with another row's, [j], j ≠ i"
+        return f"own_negatives ({whose})"
     if b in ("queue", "bank"):
         return f"the {b} (negatives: {a} with rows of the {b})"
     if a == b:
@@ -128,8 +137,12 @@ def entry_name(bench: Bench, e: int) -> str:
     i, j = bench.entries[e]
     if not bench.gram:
         return f"({i}, {j})"
-    (a, k), (b, h) = bench.rows[i], bench.rows[j]
-    return f"{a} {k} with {b} {h}"
+    return f"{row_name(bench, i)} with {row_name(bench, j)}"
+
+
+def row_name(bench: Bench, i: int) -> str:
+    name, k = bench.rows[i]
+    return f"{name}[{k // bench.each}, {k % bench.each}]" if name == OWN else f"{name} {k}"
 
 
 def listed(bench: Bench, which: list[int], most: int = 5) -> str:

@@ -160,7 +160,7 @@ def other_settings(question: Question) -> Iterator[Other]:
             yield Other(_typed(name, to), other, None, means, _typed(name, now))
 
     parameters = inspect.signature(question.pair).parameters
-    conventions = {"direction": question.recipe.anchors, "positive_in_denominator": True, "scale": None}
+    conventions = {"direction": question.recipe.anchors, "positive_in_denominator": True, "scale": None, "given": ()}
     for name in (*parameters, *conventions):
         if name in parameters and parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
@@ -169,6 +169,9 @@ def other_settings(question: Question) -> Iterator[Other]:
             # a mask or a number can be left out only where there is one
             if (now is not None) if to is None else type(now) is type(to) and now != to:
                 yield from made(name, now, to, means)
+        for one in question.given if name == "given" else ():
+            rest = tuple(x for x in now if x != one)
+            yield from made(name, now, rest, f"{one} never read, without effect on the value")
         if name == "hardest":
             for k in HOW_MANY:
                 if k != now or type(k) is not type(now):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.freedoms import expected, targets_read
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
@@ -44,6 +45,9 @@ def targets(bench: Bench, m: Measured) -> list[Difference]:
     u = unit(bench)
     per = -mean / u.size  # more target than there should be
     q = bench.lab.question
+    freed = expected(bench)
+    if freed is not None:
+        return [targets_read(bench, freed, per)]
     pos = m.positive
     tau = q.temperature(bench.lab.scalar) or 1.0
     doubled = 2 if bench.gram and (q.two_sided or len(q.inputs) == 1) and not set(bench.companions) & {"index"} else 1

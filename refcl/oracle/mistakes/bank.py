@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from refcl.oracle.mistakes.freed import FREED, OWN_GRADIENT
 from refcl.oracle.recipe import ONE, OVER_TEMPERATURE, Extra, Recipe, Scale
 
 Vary: TypeAlias = Callable[[Recipe], Recipe | None]  # None where the mistake can't be made in this recipe
@@ -42,7 +43,7 @@ def _all(*holds: Callable[[Recipe], bool]) -> Callable[[Recipe], bool]:
 
 def _softmax(r: Recipe) -> bool:
     """A pool of exponentials: the paper's, or one of the descendants'."""
-    return r.pool == "softmax" or r.inside in ("decoupled", "reweighted", "model aware", "supervised")
+    return r.pool == "softmax" or r.inside in ("decoupled", "reweighted", "model aware", "supervised", "freed")
 
 
 def _plain(r: Recipe) -> bool:
@@ -93,7 +94,7 @@ def _supervised(r: Recipe) -> bool:
 
 
 def _one_positive(r: Recipe) -> bool:
-    return not _supervised(r)
+    return not _supervised(r) and r.form != "targets"
 
 
 def _uniform(r: Recipe) -> bool:
@@ -286,6 +287,10 @@ WAYS: dict[str, tuple[tuple[str, Vary], ...]] = {
         ("dh = dz", _if(_on_sphere, jacobian="none")),
         ("dh = dz/|h|: the projection (I - zzᵀ) is missing", _if(_on_sphere, jacobian="no projection")),
         ("dh = (I - zzᵀ) dz: the division by |h| is missing", _if(_on_sphere, jacobian="no length")),
+        (
+            "of own_negatives: dh = dz",
+            _if(lambda r: _on_sphere(r) and "own_negatives" in r.freedoms, slip=OWN_GRADIENT),
+        ),
     ),
     "log-of-mean": (
         ("", _if(_by_rows, log_of_mean="all")),
@@ -322,4 +327,7 @@ WAYS: dict[str, tuple[tuple[str, Vary], ...]] = {
         ("", lambda r: replace(r, positive=_without_rank_offset(r.ranks)) if _over_ranks(r) else None),
     ),
 }
-BANK = tuple(Variation(id_, detail, vary) for id_, ways in WAYS.items() for detail, vary in ways)
+BANK = (
+    *(Variation(id_, detail, vary) for id_, ways in WAYS.items() for detail, vary in ways),
+    *(Variation(id_, how, _if(holds, slip=f"{name}: {how}")) for id_, name, holds, ways in FREED for how in ways),
+)
