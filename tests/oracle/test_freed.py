@@ -176,3 +176,13 @@ def test_what_was_not_asked_for_and_what_does_not_come() -> None:
     assert "say given=('log_weight',)" in unasked.reason
     missing = check(lambda s, temperature: 0.0, "softmax_contrastive", given=("log_weight",))
     assert "needs log_weight: the candidate must take it by that name" in missing.reason
+
+
+def test_a_constant_on_purpose_is_told_how_to_say_so() -> None:
+    def teacher(query: Any, key: Any, temperature: Any, targets: Any) -> Any:
+        value, grads = refcl.info_nce(query, key, temperature, targets=targets)
+        return value, (grads.dquery, grads.dkey, grads.dtemperature, np.zeros_like(targets))
+
+    report = check(teacher, "info_nce", given=("targets",))
+    assert 'it would be right for detached=("targets",)' in str(report)
+    assert check(teacher, "info_nce", given=("targets",), detached=("targets",)).ok

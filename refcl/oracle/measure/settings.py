@@ -202,6 +202,12 @@ def _without_gradient(question: Question, results: list[Result]) -> Iterator[Oth
         for k, name in enumerate(question.inputs)
         if not any(np.any(grads[k]) for grads in came) and any(np.any(r.right.grads[k]) for r in results)
     ]
+    more = len(results[0].right.dmore)
+    for k, name in enumerate(question.names[len(question.names) - more :]):
+        given = [(r.outcome.dmore[k], r.right.dmore[k]) for r in results if len(r.outcome.dmore) == more]
+        none = given and all(d is not None and not np.any(d) for d, _ in given)
+        if name in question.given and none and any(np.any(want) for _, want in given):
+            silent.append(name)
     if all(r.outcome.dscalar == 0.0 for r in results) and any(r.right.dscalar for r in results):
         silent.append(str(question.scalar))
     meant = (*question.asked.get("detached", ()), *silent)
