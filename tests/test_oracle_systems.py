@@ -216,7 +216,7 @@ def test_the_bias_of_sig_lip(wrong: str) -> None:
         return value, grads._replace(**{f"d{wrong}": -getattr(grads, f"d{wrong}")})
 
     report = check(candidate, "sig_lip")
-    assert report.verdict == {"bias": "unknown", "log_scale": "temperature-gradient-wrong"}[wrong]
+    assert report.verdict == {"bias": "scaled-by-constant", "log_scale": "temperature-gradient-wrong"}[wrong]
     assert report.more_judged == ("bias",)
     assert {part.name for p in report.probes for part in p.parts if part.distance > 1} == {wrong}
 
