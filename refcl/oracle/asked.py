@@ -1,25 +1,67 @@
-"""The recipe that a loss's name and its settings ask for.
+"""What a loss's name and its settings ask for: its pair, its recipe, what must be given.
 
-In:  the name of a public loss, its pair and its settings.
-Out: a `Recipe`.
+In:  the name of a public loss and its settings.
+Out: a pair, a `Recipe`, names; or a sentence that says what is not there.
 """
 
+import inspect
+import math
 from dataclasses import replace
+from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+import refcl.losses
 from refcl.core.agreement import Call
 from refcl.core.arguments import choice
-from refcl.core.pair import AnyPair
+from refcl.core.pair import AnyPair, Pair
 from refcl.oracle.companions import OPTIONAL
 from refcl.oracle.constants import Named, scale_named
+from refcl.oracle.flat import VIEWS, flat
 from refcl.oracle.questions import row_of
 from refcl.oracle.recipe import EXP_LOG_SCALE, OVER_TEMPERATURE, Recipe, places
 
 SCALARS = ("temperature", "log_scale", "weight")
 # Settings of the softmax losses that free them as the arrays do that a call may leave out.
 FREEDOMS = ("label_smoothing", "margin", "angular_margin")
+
+
+def ask_temperature(temperature: Any) -> None:
+    """Refuse what is no temperature before anything is divided by it."""
+    if isinstance(temperature, str | bool):
+        raise TypeError(f"check: temperature must be a number, got {type(temperature).__name__}.")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"check: temperature must be > 0 and finite, got {temperature}.")
+
+
+def pair_of(loss: str, views: int | None) -> AnyPair:
+    """Return the pair of a loss by its name, with an argument for each view where it takes a tuple of them."""
+    if not isinstance(loss, str):
+        raise TypeError(f'check: loss must be a name such as "info_nce", got {type(loss).__name__}.')
+    pair = getattr(refcl.losses, loss, None)
+    known = [name for name in refcl.losses.__all__ if isinstance(getattr(refcl.losses, name), Pair)]
+    if not isinstance(pair, Pair):
+        near = get_close_matches(loss.lower().replace("-", "_"), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+        raise ValueError(f"check: no loss is called {loss!r}; {hint}")
+    if row_of(loss).in_a_tuple:
+        return flat(pair, VIEWS if views is None else views)
+    if views is not None:
+        raise TypeError(f"check: {loss} has no setting 'views'; it is for losses of any number of views.")
+    return pair
+
+
+@cache
+def defaults_of(pair: AnyPair) -> dict[str, Any]:
+    parameters = inspect.signature(pair).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+
+
+def required_of(pair: AnyPair) -> list[str]:
+    parameters = inspect.signature(pair).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
 
 
 def scalar_of(loss: str, pair: AnyPair) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 from refcl.oracle.companions import COMPANIONS, OPTIONAL
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
+from refcl.oracle.raised import remedy, shortened
 
 # How people call the scalar, where it stands after the arrays with a default of its own.
 SCALAR_NAMES = {
@@ -128,7 +129,7 @@ class Candidate:
             where = f'on probe "{probe.name}" ({probe.sizes}, {probe.dtype})'
             last = traceback.extract_tb(error.__traceback__)[-1].line or ""
             raise CannotJudge(
-                f"the candidate raised {said} {where}.{_remedy(said)}",
+                f"the candidate raised {said} {where}.{remedy(said)}",
                 shortened(error),
                 refused=last.lstrip().startswith(("raise", "assert")),
             ) from None
@@ -359,31 +360,6 @@ def _line(question: Question, passes_scalar: bool) -> str:
     arrays = ("views",) if question.in_a_tuple else question.inputs
     names = ", ".join((*arrays, *([str(question.scalar)] if passes_scalar else []), *question.companions_needed))
     return f"lambda {names}: mine(…), with its own arguments in their order"
-
-
-def shortened(error: BaseException) -> str:
-    """Return the traceback of an error from the candidate's first own frame on."""
-    here = __file__.rpartition("/")[0]
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(here)]
-    return "".join(traceback.format_list(frames[-6:]) + traceback.format_exception_only(error)).rstrip()
-
-
-def coarseness(precision: str | None) -> float:
-    """Return the spacing that a precision is held to; intermediate results carry a few roundings, not 32 of them."""
-    known = {None: 0.0, "bfloat16": 2.0**-12, "float16": 2.0**-15, "float32": 2.0**-23}
-    if precision not in known:
-        raise ValueError(f'check: precision must be "bfloat16", "float16" or "float32", got {precision!r}.')
-    return known[precision]
-
-
-def _remedy(said: str) -> str:
-    """Return what to type, where an error is that of an adapter that was forgotten."""
-    tensors = ("'numpy.ndarray' object has no attribute", "must be Tensor, not numpy.ndarray", "torch", "Tensor")
-    if any(word in said for word in tensors) and "numpy" in said:
-        return " It takes tensors, as it seems: check(from_torch(candidate), …), in a shell --framework torch."
-    if "tracer" in said.lower() or "jax" in said:
-        return " It takes JAX arrays, as it seems: check(from_jax(candidate), …), in a shell --framework jax."
-    return ""
 
 
 def _numbers(x: Any, what: str) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import Candidate, CannotJudge, Outcome, coarseness, wrap
+from refcl.oracle.candidate import Candidate, CannotJudge, Outcome, wrap
 from refcl.oracle.candidates.shapes import as_function, stacked
 from refcl.oracle.candidates.shapes import by_columns as columns
-from refcl.oracle.compare import agrees, compare
+from refcl.oracle.compare import agrees, coarseness, compare
 from refcl.oracle.diagnose import Diagnosis, diagnose, indistinguishable
 from refcl.oracle.evidence import Result
 from refcl.oracle.harmless import harmless

@@ -210,7 +210,7 @@ def judged(work: dict[str, Any], check: Callable[..., Any]) -> Answer:
 
 
 def _raised(when: str, error: BaseException) -> Answer:
-    from refcl.oracle.candidate import shortened
+    from refcl.oracle.raised import shortened
 
     said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     return Answer(NOT_JUDGED, reason=f"the candidate raised {said} {when}.\n\n{shortened(error)}")
@@ -234,7 +234,7 @@ def load_candidate(name: str) -> Any:
     CandidateError
         Where there is no such module or function, or importing it raises.
     """
-    from refcl.oracle.candidate import shortened
+    from refcl.oracle.raised import shortened
 
     where, colon, what = name.rpartition(":")
     if not colon or not where or not what:

@@ -107,3 +107,11 @@ def _part(name: str, got: Any, wanted: Any, size: Any, eps: float, noise: float)
         dot / square if square else float("nan"),
         dot / length if length else float("nan"),
     )
+
+
+def coarseness(precision: str | None) -> float:
+    """Return the spacing that a precision is held to; intermediate results carry a few roundings, not 32 of them."""
+    known = {None: 0.0, "bfloat16": 2.0**-12, "float16": 2.0**-15, "float32": 2.0**-23}
+    if precision not in known:
+        raise ValueError(f'check: precision must be "bfloat16", "float16" or "float32", got {precision!r}.')
+    return known[precision]

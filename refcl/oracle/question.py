@@ -7,26 +7,31 @@ Out: a `Question`, which answers any probe with the right value and gradients, a
 import inspect
 import math
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-import refcl.losses
-from refcl.core.pair import AnyPair, Pair
-from refcl.oracle.asked import base_of, factor_of, given_of, recipe_of, scalar_of
+from refcl.core.pair import AnyPair
+from refcl.oracle.asked import (
+    ask_temperature,
+    base_of,
+    defaults_of,
+    factor_of,
+    given_of,
+    pair_of,
+    recipe_of,
+    required_of,
+    scalar_of,
+)
 from refcl.oracle.companions import COMPANIONS, OPTIONAL, candidates, companions
 from refcl.oracle.constants import Facts, Named
 from refcl.oracle.evaluate import compared, evaluate
-from refcl.oracle.flat import VIEWS, flat
 from refcl.oracle.pair_recipe import evaluate_pair
 from refcl.oracle.questions import Row, row_of
 from refcl.oracle.recipe import Expected, Recipe
 
 # Scalars that stand after the others and are taken as settings here.
 MORE_SCALARS = {"bias": -10.0, "margin": 1.0}
-
 FAR = 600.0  # a log-scale that no bound is needed beyond
 
 
@@ -259,7 +264,7 @@ class Question:
     def inside(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         """Return every setting of the loss as it was asked or by default, with what goes with a batch."""
         more = dict(zip(self.more, self.more_scalars, strict=False))
-        return _defaults(self.pair) | self.settings | self.companions(inputs) | more
+        return defaults_of(self.pair) | self.settings | self.companions(inputs) | more
 
     def companions(self, inputs: tuple[Any, ...]) -> dict[str, Any]:
         """Return the labels, the memory (or who is whose positive) that go with a batch, where the loss needs them."""
@@ -326,20 +331,20 @@ def ask(
     asked = {name: x for name, x in own.items() if x is not None}
     asked |= {"ranks": ranks, "detached": detached, "positive_in_denominator": positive_in_denominator}
     asked |= {"given": given} if given else {}
-    pair = _pair(loss, views)
+    pair = pair_of(loss, views)
     scalar = scalar_of(loss, pair)
     inputs = tuple(a for a in pair.arguments if a != scalar and a not in (*MORE_SCALARS, *OPTIONAL))
     more = tuple(float(settings.pop(a, MORE_SCALARS[a])) for a in pair.arguments if a in MORE_SCALARS)
     given = given_of(loss, pair, given, settings, ranks)
     known = {*pair.settings, *(a for a in pair.arguments if a not in inputs)}
     if settings.get("temperature") is not None and np.ndim(settings["temperature"]) == 0:
-        _ask_temperature(settings["temperature"])
+        ask_temperature(settings["temperature"])
     if "temperature" in settings and scalar == "log_scale":
         settings["log_scale"] = -math.log(settings.pop("temperature"))
     unknown = sorted(set(settings) - known)
     if unknown:
         raise TypeError(f"check: {loss} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
-    needed = [name for name in (*_required(pair), *given) if name not in settings]
+    needed = [name for name in (*required_of(pair), *given) if name not in settings]
     missing = [name for name in needed if name not in COMPANIONS]
     if isinstance(settings.get("clamp"), tuple | list):
         low, high = settings["clamp"]  # None: not bounded on that side
@@ -375,41 +380,6 @@ def ask(
         not_learned,
         constant,
     )
-
-
-def _ask_temperature(temperature: Any) -> None:
-    """Refuse what is no temperature before anything is divided by it."""
-    if isinstance(temperature, str | bool):
-        raise TypeError(f"check: temperature must be a number, got {type(temperature).__name__}.")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"check: temperature must be > 0 and finite, got {temperature}.")
-
-
-def _pair(loss: str, views: int | None) -> AnyPair:
-    if not isinstance(loss, str):
-        raise TypeError(f'check: loss must be a name such as "info_nce", got {type(loss).__name__}.')
-    pair = getattr(refcl.losses, loss, None)
-    known = [name for name in refcl.losses.__all__ if isinstance(getattr(refcl.losses, name), Pair)]
-    if not isinstance(pair, Pair):
-        near = get_close_matches(loss.lower().replace("-", "_"), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-        raise ValueError(f"check: no loss is called {loss!r}; {hint}")
-    if row_of(loss).in_a_tuple:
-        return flat(pair, VIEWS if views is None else views)
-    if views is not None:
-        raise TypeError(f"check: {loss} has no setting 'views'; it is for losses of any number of views.")
-    return pair
-
-
-@cache
-def _defaults(pair: AnyPair) -> dict[str, Any]:
-    parameters = inspect.signature(pair).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
-
-
-def _required(pair: AnyPair) -> list[str]:
-    parameters = inspect.signature(pair).parameters.values()
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
 
 
 def scaled(answer: Expected, value_factor: float, gradient_factor: float | None = None) -> Expected:

@@ -35,13 +35,14 @@ def cases(module: str) -> list[dict[str, Any]]:
         sys.modules.pop("common", None)
 
 
-def try_one(case: dict[str, Any]) -> None:
+def complaint(case: dict[str, Any]) -> str:
+    """Return the report on a case, where it does not say what it should; else nothing."""
     function = case["wrap"](case["f"]) if case["wrap"] else case["f"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = check(function, case["loss"], **case["settings"])
-    assert report.verdict == case["verdict"], str(report)
-    assert re.search(case["says"], str(report), re.DOTALL), str(report)
+    good = report.verdict == case["verdict"] and re.search(case["says"], str(report), re.DOTALL)
+    return "" if good else str(report)
 
 
 def marks(numpy: list[dict[str, Any]]) -> list[Any]:
@@ -57,7 +58,7 @@ def marks(numpy: list[dict[str, Any]]) -> list[Any]:
 
 @pytest.mark.parametrize("case", marks(cases("in_numpy")))
 def test_in_numpy(case: dict[str, Any]) -> None:
-    try_one(case)
+    assert complaint(case) == ""
 
 
 @pytest.mark.slow
@@ -69,7 +70,7 @@ def test_in_other_libraries(library: str) -> None:
     found = cases(f"in_{library}")
     assert found
     for case in found:
-        try_one(case)
+        assert complaint(case) == ""
 
 
 def asked(loss: str) -> list[dict[str, Any]]:
