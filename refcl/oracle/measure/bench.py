@@ -197,3 +197,17 @@ def _companions(q: Question, n: int, shape: Any) -> tuple[dict[str, Any], dict[s
             made["noise"] = other
             made["log_normalizer"] = np.asarray(np.log(rows) + 0.5)
     return made, sizes
+
+
+def entry_name(bench: Bench, e: int) -> str:
+    """Return what a report calls an entry."""
+    i, j = bench.entries[e]
+    if not bench.gram:
+        return f"({i}, {j})"
+    return f"{row_name(bench, i)} with {row_name(bench, j)}"
+
+
+def row_name(bench: Bench, i: int) -> str:
+    """Return what a report calls a row."""
+    name, k = bench.rows[i]
+    return f"{name}[{k // bench.each}, {k % bench.each}]" if name == OWN else f"{name} {k}"

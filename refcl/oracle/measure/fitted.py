@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.bench import Bench, entry_name
 from refcl.oracle.measure.form import Fitted
-from refcl.oracle.measure.pairs import Measured, entry_name, kinds, words
+from refcl.oracle.measure.pairs import Measured, kinds, words
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 

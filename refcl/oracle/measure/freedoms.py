@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refcl.oracle.freed import freed
-from refcl.oracle.measure.bench import OWN, Bench
+from refcl.oracle.measure.bench import OWN, Bench, entry_name
 from refcl.oracle.measure.lab import difference
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.roles import roles_of_matrix, roles_of_rows, with_own
 from refcl.walk.logit_margin import logit_margin_forward
 
@@ -93,16 +94,8 @@ def targets_read(bench: Bench, law: Law, more: Any) -> Difference:
     else:
         said = _power(bench, law, got)
     worst = np.argsort(-np.abs(more))[:4]
-    from refcl.oracle.measure.pairs import entry_name
-
     some = "; ".join(f"{entry_name(bench, e)}: {got[e]:.4g} (expected {want[e]:.4g})" for e in worst)
-    return Difference(
-        f"the targets differ{': they are ' + said if said else ''}",
-        some,
-        said or some,
-        "the targets as they are asked",
-        "-Σ_k t_ik log p_ik",
-    )
+    return say("other targets", some, what=f": they are {said}" if said else "", got=said or some)
 
 
 def _features(bench: Bench, law: Law, want: Any) -> dict[str, Any]:
@@ -178,30 +171,15 @@ def weights_read(bench: Bench, law: Law, terms: Any, m: Any, w: Any, anchors: li
         c = _slope(np.log(right[live]), np.log(m[live]), row[live])
         if c is not None and abs(c - 1) > 1e-4:
             by_candidates = c
-            found.append(
-                Difference(
-                    f"log_weight counts {c:.4g} times: the weights in the sum are exp({c:.4g} w)",
-                    "log_weight",
-                    f"exp({c:.6g} w)",
-                    "exp(w)",
-                    "s/τ + w",
-                )
-            )
+            found.append(say("log weight multiplied", "log_weight", c=c))
     if "anchor_weight" in given and np.all(w > 0):
         a = law.anchor[anchors]
         c = _slope(np.log(a), np.log(w), np.zeros(len(a)))
         if c is not None and abs(c - 1) > 1e-4:
             by_anchors = c
             what = f"is read as a^{c:.4g}: the weights of the anchors are its power"
-            found.append(
-                Difference(
-                    f"anchor_weight {what if c else 'is no weight of the anchors: they all weigh the same'}",
-                    "anchor_weight",
-                    f"a^{c:.6g}",
-                    "a",
-                    "a_i L_i",
-                )
-            )
+            what = what if c else "is no weight of the anchors: they all weigh the same"
+            found.append(say("anchor weight otherwise", "anchor_weight", what=what, c=c))
     return Read(by_candidates, by_anchors, found)
 
 
@@ -215,16 +193,7 @@ def one_of_its_own(bench: Bench, m: Any) -> list[Difference]:
         got, want = bench.lab.value(inputs, None, first), bench.lab.right_value(inputs, None, first)
         if not abs(got - want) < 1e-9 * (1 + abs(want)):
             return []
-    return [
-        Difference(
-            "it is right for one negative of an anchor's own; several are taken together otherwise (averaged, or one of"
-            " them chosen) than as so many terms of the sum",
-            OWN,
-            "",
-            "exp(s_ih/τ) for each h",
-            "every one of them in the sum",
-        )
-    ]
+    return [say("own negatives taken together", OWN)]
 
 
 GRID = (-0.7, -0.45, -0.2, 0.05, 0.3, 0.55, 0.8)  # similarities of the positive
@@ -268,16 +237,7 @@ def margin_read(bench: Bench, m: Any) -> list[Difference]:
         return []
     said = _function(x, got + less) + (f" - {less:g}" if less else "")
     shown = "; ".join(f"{b:.4g} at {a:.2g} (expected {c:.4g})" for a, b, c in zip(x, got, want, strict=True))
-    return [
-        Difference(
-            "in the denominator, in the place of the positive's similarity s = cos θ, stands "
-            f"{said or 'another function of it'}",
-            shown,
-            said or shown,
-            "cos(θ + α) - m",
-            "the positive lowered by its margin",
-        )
-    ]
+    return [say("another margin", shown, what=said or "another function of it", got=said or shown)]
 
 
 def _slope_by(bench: Bench, s: Any, e: int) -> float:

@@ -47,14 +47,8 @@ def consistent(lab: Lab, r: Result) -> bool:
 
 def wrong_value(r: Result) -> Difference:
     """Say of an answer that its gradients are right and its value is not."""
-    return Difference(
-        "the gradients are right, and are not those of this value: what is taken out of it, such as the greatest logit,"
-        " is a constant for the gradient and is not put back",
-        "value",
-        f"{float(np.sum(r.outcome.value)):.6g}",
-        f"{float(np.sum(r.right.value)):.6g}",
-        "a shift of all logits, positive and denominator alike",
-    )
+    got, want = (float(np.sum(x)) for x in (r.outcome.value, r.right.value))
+    return say("wrong value of right gradients", "value", got=got, want=want)
 
 
 def wrong_gradients(question: Question, pairs: list[tuple[Result, tuple[Any, ...]]]) -> list[Difference]:

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.oracle.measure.bench import OWN, Bench
+from refcl.oracle.evidence import Result
+from refcl.oracle.measure.bench import OWN, Bench, entry_name
 from refcl.oracle.measure.freedoms import expected
+from refcl.oracle.measure.gradient import named_factor
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
+from refcl.oracle.probes import Probe
 
 DRAWS = 5
 
@@ -131,18 +134,6 @@ def words(bench: Bench, kind: Kind) -> str:
 
 def _plural(name: str) -> str:
     return "queries" if name == "query" else name + "s"
-
-
-def entry_name(bench: Bench, e: int) -> str:
-    i, j = bench.entries[e]
-    if not bench.gram:
-        return f"({i}, {j})"
-    return f"{row_name(bench, i)} with {row_name(bench, j)}"
-
-
-def row_name(bench: Bench, i: int) -> str:
-    name, k = bench.rows[i]
-    return f"{name}[{k // bench.each}, {k % bench.each}]" if name == OWN else f"{name} {k}"
 
 
 def listed(bench: Bench, which: list[int], most: int = 5) -> str:
@@ -268,10 +259,6 @@ def _turned_by_class(bench: Bench, m: Measured) -> bool:
 
 def weights(bench: Bench, m: Measured) -> list[Difference]:
     """Say which class counts more or less than it should, by a constant."""
-    from refcl.oracle.evidence import Result
-    from refcl.oracle.measure.gradient import named_factor
-    from refcl.oracle.probes import Probe
-
     found, ones = [], 0
     inputs, companions = bench.inputs(m.drawn[0])
     r: Any = Result(Probe("", inputs, bench.lab.scalar, companions=companions), None, None)  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.measure.bench import Bench
-from refcl.oracle.measure.pairs import Measured, entry_name
+from refcl.oracle.measure.bench import Bench, entry_name
+from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.measure.targets import unit
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
