@@ -9,10 +9,10 @@ import sys
 import threading
 import time
 import zipfile
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -541,6 +541,19 @@ def test_any_executor_gives_the_same_bits(kind: str, whole: Path, tmp_path: Path
     assert len(ours) == len(arrays) == len(plan)
     assert all(record in records for record in ours)
     assert arrays.items() <= expected.items()
+
+
+def test_every_run_that_waits_is_called_off() -> None:
+    class Full(ThreadPoolExecutor):  # nothing runs yet; what is called off leaves the set that is being gone through
+        def submit(self, *_: Any, **__: Any) -> Any:
+            return Future()
+
+    borrowed = workers.Borrowed(Full(1), cast(Any, None))
+    futures = [borrowed.train(position, one) for position, one in enumerate(RUNS)]
+    borrowed.stop(now=True)
+    assert len(futures) > 1
+    assert all(future.cancelled() for future in futures)
+    assert not borrowed.futures
 
 
 def test_workers_of_another_kind_are_refused_or_noted(

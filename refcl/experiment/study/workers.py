@@ -58,8 +58,8 @@ class Borrowed:
         return None
 
     def stop(self, *, now: bool) -> None:
-        for future in self.futures:  # the executor itself is not ours to shut down
-            future.cancel()
+        for future in list(self.futures):  # the executor itself is not ours to shut down
+            future.cancel()  # which takes it out of the set, here or in a thread of the executor's
 
     def _noted(self, future: "Future[Any]") -> "Future[Any]":
         self.futures.add(future)
