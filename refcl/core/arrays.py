@@ -211,9 +211,9 @@ def row_lengths(x: Array) -> tuple[Array, Array, Array | float]:
     """
     if type(x) is np.ndarray:
         with np.errstate(over="ignore"):
-            squares = np.vecdot(x, x)[:, None]  # (N, 1)
+            squares = np.vecdot(x, x)  # (N,)
         if squares.max() < np.inf:
-            return x, np.sqrt(squares), 1.0
+            return x, np.sqrt(squares)[:, None], 1.0
     xp = namespace(x)
     with np.errstate(over="ignore"):
         squares = row_dots(x, x)[:, None]  # (N, 1)

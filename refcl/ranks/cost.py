@@ -22,6 +22,7 @@ from refcl.strips.layout import ROOM_ENTRIES
 
 CHECKED_RANKS = 2  # up to so many the model is held against runs of this program
 PRODUCTS = (1, 3)  # of each pair: s when it is looked at; s again, dz and the other side's when it is pushed
+TILES = {1: 12, 2: 5}  # arrays of a tile's size, by rounds: the rooms of the pairwise sigmoid make a dozen
 PAYS = 0.5  # of what P ranks could do at best, from which on they are said to pay
 
 
@@ -123,8 +124,8 @@ def _own(load: Load) -> int:
 
 
 def _strip(load: Load, candidates: float) -> float:
-    """Return the bytes of a strip of similarities, with a dozen arrays of its size."""
-    return 12 * max(min(ROOM_ENTRIES, load.rows / load.ranks * candidates), candidates) * load.itemsize
+    """Return the bytes of a tile of similarities, and of what is made of it."""
+    return TILES[load.rounds] * min(ROOM_ENTRIES, load.rows / load.ranks * candidates) * load.itemsize
 
 
 def calibrated(comm: Any = None, *, dimension: int = 128, rows: int = 2048, seconds: float = 0.5) -> Machine:

@@ -1,22 +1,22 @@
-"""What a block of candidates adds to each anchor's loss: the walk's own rooms, and how their results are put together.
+"""What a block of candidates adds to each anchor's loss, and how the parts of all blocks are put together.
 
 In:  similarities ``s`` (n, m) of some anchors to a block's candidates.
 Out: maxima and sums of the block, the loss from those of all blocks, and then ds (n, m).
 
-The soft maximum of blocks is the soft maximum of their soft maxima, log Σ_b exp(gap_b), so the pool that a block has to
-itself and the pool of all blocks are one room. A block's pool is measured from its own highest entry, which is all that
-can be known of it then; what is moved from there to the positive is a difference of similarities, as everywhere.
+The soft maximum of blocks is the soft maximum of their soft maxima: the walk's own room, with blocks for candidates.
+What every single similarity goes through is written here once more, in place, since the rooms make a dozen arrays of a
+block's size. A block's pool is measured from its own highest entry, which is all that can be known of it then; what is
+moved from there to the positive is a difference of similarities, as everywhere.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from refcl.core.arrays import Array, constant, namespace, ones
+from refcl.core.arrays import Array, constant, namespace, ones, row_dots
 from refcl.ranks.walk import Pushed, Roles, Rule
 from refcl.walk.pairing import PairingCache, pairing_backward
 from refcl.walk.penalty import (
     SoftplusCache,
-    identity_backward,
     identity_forward,
     pair_softplus_backward,
     pair_softplus_forward,
@@ -25,7 +25,7 @@ from refcl.walk.penalty import (
 )
 from refcl.walk.pooling.pair_logits import pair_logits_backward, pair_logits_forward
 from refcl.walk.pooling.several_positives import SpreadCache, spread_backward
-from refcl.walk.pooling.soft_maximum import soft_maximum_backward, soft_maximum_forward
+from refcl.walk.pooling.soft_maximum import soft_maximum_forward
 
 
 class Pool(NamedTuple):
@@ -38,9 +38,13 @@ class Pool(NamedTuple):
 def pooled(s: Array, counted: Array, temperature: Array) -> Pool:
     """Pool the entries that count, measured from the highest of them."""
     xp = namespace(s)
-    highest = xp.max(xp.where(counted, s, constant(-xp.inf, like=s)), axis=1)
-    above, _ = soft_maximum_forward(_or_zero(highest), s, temperature, negatives=counted)
-    return Pool(highest, above)
+    e = xp.where(counted, s, constant(-xp.inf, like=s))  # (n, m)
+    highest = xp.max(e, axis=1)  # (n,)
+    e -= _or_zero(highest)[:, None]
+    e /= temperature
+    total = xp.sum(xp.exp(e, out=e), axis=1)  # (n,) at least 1, the highest's own term
+    occupied = highest != -xp.inf
+    return Pool(highest, xp.where(occupied, xp.log(xp.where(occupied, total, 1.0)), -xp.inf))
 
 
 def merged_pool(pools: list[Pool], temperature: Array) -> Pool:
@@ -58,14 +62,30 @@ def measured(pool: Pool, reference: Array, temperature: Array) -> Array:
     return pool.above + (pool.highest - reference) / temperature
 
 
-def part_of(dgap: Array, gap_of_block: Array, gap: Array) -> Array:
-    """Return a block's part of a push on the gap of all: the relative penalty of blocks, exp(gap_b)/Σ exp(gap_b)."""
-    return dgap * namespace(gap).exp(gap_of_block - _or_zero(gap))
+def pushed(
+    dgap: Array, reference: Array, pool: Pool, s: Array, counted: Array, temperature: Array
+) -> tuple[Array, Array]:
+    """Return a block's ds (n, m) and dτ () of a push on log Σ exp((s − reference)/τ), a ``pool`` of all blocks.
+
+    An entry gets dgap r/τ, where r = exp((s − highest)/τ − above) is its relative penalty among those of all blocks.
+    """
+    xp = namespace(s)
+    highest = _or_zero(pool.highest)  # (n,)
+    d = s - highest[:, None]  # (n, m) <= 0 where it counts
+    r = d / temperature
+    r -= _or_zero(pool.above)[:, None]
+    xp.copyto(r, -xp.inf, where=~counted)
+    xp.exp(r, out=r)  # (n, m) rows of all blocks sum to 1
+    share = dgap / temperature  # (n,)
+    mean_difference = row_dots(r, d) + xp.sum(r, axis=1) * (highest - reference)  # (n,) this block's part of E_r[Δ]
+    r *= share[:, None]
+    return r, xp.asarray(-xp.sum(share * mean_difference) / temperature)
 
 
 def _or_zero(x: Array) -> Array:
+    """Return what there is, and 0 in place of the −inf of what is empty."""
     xp = namespace(x)
-    return xp.where(x > -xp.inf, x, constant(0.0, like=x))
+    return xp.where(x == -xp.inf, constant(0.0, like=x), x)
 
 
 class NegativesSeen(NamedTuple):
@@ -78,10 +98,11 @@ class NegativesSeen(NamedTuple):
 
 class OnePositiveKnown(NamedTuple):
     s_pos: Array  # (n,)
-    gap: Array  # (n,) of the pool measured from the positive
-    gap_apart: Array  # (n,) of the second pool, measured from 0
-    occupied: Array  # (n,) False where a pool that there should be is empty
-    slope: Array  # (n,) of the penalty
+    highest: Array  # (n,) of the negatives of all blocks
+    above: Array  # (n,)
+    highest_apart: Array  # (n,)
+    above_apart: Array  # (n,)
+    slope: Array  # (n,) of the penalty; 0 where a pool that there should be is empty
 
 
 def one_positive(temperature: Array, *, decoupled: bool = False, two_pools: bool = False) -> Rule:
@@ -105,43 +126,31 @@ def one_positive(temperature: Array, *, decoupled: bool = False, two_pools: bool
     def charge(seen: NegativesSeen) -> tuple[Array, OnePositiveKnown]:
         xp = namespace(seen.s_pos)
         gap = measured(Pool(seen.highest, seen.above), seen.s_pos, temperature)
-        apart = measured(Pool(seen.highest_apart, seen.above_apart), xp.zeros_like(gap), temperature)
-        occupied = gap > -xp.inf
         if not decoupled:
             loss, (slope,) = softplus_forward(gap)
-            return loss, OnePositiveKnown(seen.s_pos, gap, apart, occupied, slope)
-        whole = gap
+            return loss, OnePositiveKnown(*seen, slope)
         if two_pools:
-            occupied = occupied & (apart > -xp.inf)
-            whole = gap + apart
-        loss, _ = identity_forward(xp.where(occupied, whole, constant(0.0, like=gap)))
-        return loss, OnePositiveKnown(seen.s_pos, gap, apart, occupied, ones(gap.shape, like=gap))
+            gap = gap + measured(Pool(seen.highest_apart, seen.above_apart), xp.zeros_like(gap), temperature)
+        occupied = gap != -xp.inf
+        zero, one = constant(0.0, like=gap), gap - gap + 1  # NaN where the gap is
+        loss, _ = identity_forward(xp.where(occupied, gap, zero))
+        return loss, OnePositiveKnown(*seen, xp.where(occupied, one, zero))
 
     def push(dloss: Array, s: Array, roles: Roles, known: OnePositiveKnown) -> Pushed:
         xp = namespace(s)
-        slope = SoftplusCache(known.slope)
-        dgap = identity_backward(dloss, None) if decoupled else softplus_backward(dloss, slope)
-        dgap = xp.where(known.occupied, dgap, constant(0.0, like=dgap))
+        dgap = softplus_backward(dloss, SoftplusCache(known.slope))
+        pools = Pool(known.highest, known.above), Pool(known.highest_apart, known.above_apart)
         first = roles.negatives if roles.apart is None else roles.negatives & ~roles.apart
-        ds_neg, dtemperature = _through(dgap, known.s_pos, known.gap, s, first, temperature)
+        ds, dtemperature = pushed(dgap, known.s_pos, pools[0], s, first, temperature)
         if roles.apart is not None:
             second = roles.negatives & roles.apart
-            from_zero = xp.zeros_like(known.s_pos)
-            ds_second, more = _through(dgap, from_zero, known.gap_apart, s, second, temperature)
-            ds_neg, dtemperature = ds_neg + ds_second, dtemperature + more
-        ds_pos = -dgap / temperature  # by as much as the negatives of all blocks are pushed
-        return Pushed(pairing_backward(ds_pos, ds_neg, PairingCache(*roles[:2])), (dtemperature,))
+            more, dtau_more = pushed(dgap, xp.zeros_like(dgap), pools[1], s, second, temperature)
+            ds, dtemperature = ds + more, dtemperature + dtau_more
+        # by as much as the negatives of all blocks are pushed
+        xp.copyto(ds, (-dgap / temperature)[:, None], where=roles.positives)
+        return Pushed(ds, (dtemperature,))
 
     return Rule(look, merged, charge, push, scalars=1)
-
-
-def _through(
-    dgap: Array, reference: Array, gap: Array, s: Array, counted: Array, temperature: Array
-) -> tuple[Array, Array]:
-    """Return a block's ds and dτ of a pool measured from ``reference``, whose gap over all blocks is known."""
-    gap_of_block, cache = soft_maximum_forward(reference, s, temperature, negatives=counted)
-    _, ds, dtemperature = soft_maximum_backward(part_of(dgap, gap_of_block, gap), cache)
-    return ds, dtemperature
 
 
 class PositivesSeen(NamedTuple):
@@ -155,8 +164,9 @@ class PositivesSeen(NamedTuple):
 
 
 class SeveralPositivesKnown(NamedTuple):
+    highest: Array  # (n,)
+    above: Array  # (n,)
     nearest: Array  # (n,)
-    gap: Array  # (n,) of the negatives above the nearest positive
     within: Array  # (n,)
     contested: Array  # (n,) False where a row has no positives or no negatives
     slope: Array  # (n,)
@@ -196,19 +206,20 @@ def several_positives(temperature: Array, *, form: str) -> Rule:
         one = constant(1.0, like=seen.count)
         nearest, within = _or_zero(seen.nearest), _or_zero(seen.within)
         above = measured(Pool(seen.highest, seen.above), nearest, temperature)
-        contested = (seen.count > 0) & (above > -xp.inf)
+        contested = (seen.count > 0) & (above != -xp.inf)
         loss, (slope,) = softplus_forward(xp.where(contested, above - within, constant(-xp.inf, like=above)))
         count = xp.maximum(seen.count, one)
         if form != "sum":
             loss = loss + (within - seen.fall / count / temperature if form == "out" else xp.log(count))
-        return loss, SeveralPositivesKnown(nearest, above, within, contested, slope, seen.less / count)
+        return loss, SeveralPositivesKnown(*seen[:2], nearest, within, contested, slope, seen.less / count)
 
     def push(dloss: Array, s: Array, roles: Roles, known: SeveralPositivesKnown) -> Pushed:
         xp = namespace(s)
         zero = constant(0.0, like=s)
         dgap = xp.where(known.contested, softplus_backward(dloss, SoftplusCache(known.slope)), zero)
-        ds_neg, dtau_neg = _through(dgap, known.nearest, known.gap, s, roles.negatives, temperature)
-        ds_pos, dtau_pos = _through(-dgap, known.nearest, known.within, s, roles.positives, temperature)
+        negatives, positives = Pool(known.highest, known.above), Pool(known.nearest, known.within)
+        ds_neg, dtau_neg = pushed(dgap, known.nearest, negatives, s, roles.negatives, temperature)
+        ds_pos, dtau_pos = pushed(-dgap, known.nearest, positives, s, roles.positives, temperature)
         ds, dtemperature = ds_neg + ds_pos, dtau_neg + dtau_pos
         if form == "out":  # the block's part of the spread: q_p − 1/P as in `spread`, with sums over all blocks
             d = xp.where(roles.positives, s - known.nearest[:, None], zero)

@@ -10,12 +10,13 @@ Two rounds, since a gradient needs the sums of its whole row first:
 A rule whose pairs do not see each other has nothing to look at, and needs one round.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from refcl.core.arrays import Array, namespace, zeros
 from refcl.ranks.exchange import Block, Exchange
-from refcl.strips.layout import room_rows, spans
+from refcl.strips.layout import room_rows, spans, tile_side
 
 # Of every anchor what so many blocks add is kept before it is put together: one addition, not a chain of roundings.
 WAITING = 64
@@ -68,13 +69,14 @@ def over_blocks(
     def push(block: Block) -> Array:
         nonlocal loss, scalars
         sent = zeros(block.rows.shape, like=z)
-        for rows in _strips(z, block):
-            s = z[rows] @ block.rows.T  # (n, m)
+        for rows, columns in _tiles(z, block):
+            other = block.rows[columns]
+            s = z[rows] @ other.T  # (n, m)
             of_these = _rows_of(known, rows)
-            pushed = rule.push(dloss[rows], s, roles(rows, block.numbers), of_these)
-            dz[rows] += pushed.ds @ block.rows
+            pushed = rule.push(dloss[rows], s, roles(rows, block.numbers[columns]), of_these)
+            dz[rows] += pushed.ds @ other
             if not block.constant:
-                sent += pushed.ds.T @ z[rows]
+                sent[columns] += pushed.ds.T @ z[rows]
             if pushed.loss is not None:
                 loss[rows] += pushed.loss
             scalars = [xp.asarray(a + b) for a, b in zip(scalars, pushed.scalars, strict=True)]
@@ -89,19 +91,23 @@ def _looked(z: Array, roles: Any, rule: Rule, look: Any, exchange: Exchange) -> 
     parts: list[Any] = []
 
     def visit(block: Block) -> None:
-        seen = [look(z[rows] @ block.rows.T, roles(rows, block.numbers)) for rows in _strips(z, block)]
-        if seen:
+        for _, tiles in itertools.groupby(_tiles(z, block), key=lambda tile: tile[1].start):
+            seen = [
+                look(z[rows] @ block.rows[columns].T, roles(rows, block.numbers[columns])) for rows, columns in tiles
+            ]
             parts.append(type(seen[0])(*map(namespace(z).concat, zip(*seen, strict=True))))
-        if len(parts) == WAITING:
-            parts[:] = [rule.merged(parts)]
+            if len(parts) == WAITING:
+                parts[:] = [rule.merged(parts)]
 
     exchange.look(visit)
     return rule.merged(parts) if parts else None
 
 
-def _strips(z: Array, block: Block) -> list[slice]:
-    """Cut the anchors so that a strip of similarities stays small."""
-    return spans(0, z.shape[0], room_rows(None, z, block.rows.shape[0])) if z.shape[0] else []
+def _tiles(z: Array, block: Block) -> list[tuple[slice, slice]]:
+    """Cut this rank's anchors by a block's candidates into tiles of similarities that stay small, column by column."""
+    side = tile_side(None, z)
+    rows = spans(0, z.shape[0], room_rows(None, z, side))
+    return [(r, c) for c in spans(0, block.rows.shape[0], side) for r in rows]
 
 
 def _rows_of(known: Any, rows: slice) -> Any:

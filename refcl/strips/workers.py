@@ -59,6 +59,10 @@ def at_once(
     The workers, one of which is the caller's own thread, draw the next share whenever they are ready for one: they end
     together, however unlike their cores. Where no thread can be had, as at the end of a program, the caller does all.
     """
+    if len(shares) == 1:
+        with borrowing():
+            take(work(*shares[0]))
+        return
     numbers, lock = itertools.count(), threading.Lock()
     ready: dict[int, Result] = {}
     following, stopped = 0, False

@@ -38,8 +38,8 @@ def dealt(comm: Any, deal: str) -> slice:
     return slice(cuts[rank], cuts[rank + 1])
 
 
-def cases(dtype: str) -> Iterator[Case]:
-    """Yield a case for each loss and each kind of setting."""
+def cases(dtype: str, *, spoilt: str = "") -> Iterator[Case]:
+    """Yield a case for each loss and each kind of setting; of the arrays, the one that is ``spoilt`` has a NaN."""
     rng = np.random.default_rng(5)
     a, b = rng.standard_normal((2, N, D)).astype(dtype)
     queue = rng.standard_normal((QUEUE, D)).astype(dtype)
@@ -48,6 +48,9 @@ def cases(dtype: str) -> Iterator[Case]:
     ignore, ignore_two = rng.random((N, N)) < 0.3, rng.random((2 * N, 2 * N)) < 0.3
     ignore_queue = rng.random((N, N + QUEUE)) < 0.3
     upstream = rng.standard_normal(2 * N).astype(dtype)
+    for name, array in {"a": a, "b": b, "queue": queue, "upstream": upstream}.items():
+        if name == spoilt:
+            array[(1,) * array.ndim] = np.nan
     scale = float(-np.log(TAU))
 
     def two(rows: slice) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mpmath import mp, mpf
-from rank_cases import D, N, cases, failures, of_case
+from rank_cases import Case, D, N, cases, dealt, failures, of_case
 
 import refcl
 from refcl import ranks
@@ -38,6 +38,33 @@ def test_numbers_of_one_process(size: int, how: str, deal: str) -> None:
 def test_float32(how: str) -> None:
     for wrong in on_threads(3, lambda comm: failures(comm, "float32", how, "unequal")):
         assert wrong == []
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("spoilt", ["a", "b", "queue", "upstream"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nan_wherever_one_process_has_it(spoilt: str, how: str) -> None:
+    reached = 0
+    for case in cases("float64", spoilt=spoilt):
+
+        def of_rank(comm: Any, case: Case = case) -> Any:
+            rows = dealt(comm, "unequal")
+            value, grads = case.of_rank(comm, how, rows)
+            return value, grads, rows
+
+        results = on_threads(3, of_rank)
+        wanted, wanted_grads = case.whole()
+        for value, _, rows in results:
+            part = wanted if case.own_value is None else case.own_value(wanted, rows)
+            assert np.all(np.isnan(value) >= np.isnan(part)), case.name
+        for field, want in wanted_grads._asdict().items():
+            if want is not None:
+                parts = [getattr(grads, field) for _, grads, _ in results]
+                got = np.concatenate(parts) if want.ndim else np.stack(parts)
+                expected = np.isnan(want[: got.shape[0]] if want.ndim else want)
+                assert np.all(np.isnan(got) >= expected), f"{case.name}: {field}"
+                reached += bool(expected.any())
+    assert reached
 
 
 def test_the_comparison_finds_a_small_fault() -> None:
