@@ -53,7 +53,7 @@ def merged_pool(pools: list[Pool], temperature: Array) -> Pool:
     highest = xp.max(xp.stack([pool.highest for pool in pools]), axis=0)
     terms = xp.stack([measured(pool, _or_zero(highest), temperature) for pool in pools], axis=1)  # (n, blocks)
     one = ones((), like=terms)
-    above, _ = soft_maximum_forward(xp.zeros_like(highest), terms, one, negatives=terms > -xp.inf)
+    above, _ = soft_maximum_forward(xp.zeros_like(highest), terms, one, negatives=terms != -xp.inf)
     return Pool(highest, above)
 
 
