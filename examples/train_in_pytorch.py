@@ -8,6 +8,11 @@ O(N D): the matrix of similarities is never whole, neither forward nor backward.
 From a shell, with PyTorch and array-api-compat installed::
 
     python examples/train_in_pytorch.py --rows 16384
+
+On one machine it printed, with its own defaults::
+
+    loss 4.32 -> 2.90, temperature 0.50 -> 0.40
+    4096 rows: 24 MiB; the similarities alone would be 64 MiB
 """
 
 # sphinx_gallery_thumbnail_path = 'gallery_pictures/train_in_pytorch.png'

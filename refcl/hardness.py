@@ -312,6 +312,8 @@ def balance(ds: AnyArray, *, positive: AnyArray | None = None) -> Array:
 
 
 class Bound(NamedTuple):
+    """Between what each anchor's loss lies, in nats."""
+
     lower: Array  # (N,)
     upper: Array  # (N,)
 

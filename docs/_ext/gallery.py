@@ -5,6 +5,7 @@ Out: a page, a picture and a notebook for each, in ``docs/gallery``.
 """
 
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def settings(here: Path) -> dict[str, Any]:
     return {
         "examples_dirs": [str(here.parent / "examples")],
         "gallery_dirs": ["gallery"],
-        "filename_pattern": r"\.py$",
+        # What needs PyTorch is shown without its output where there is none.
+        "filename_pattern": r"\.py$" if find_spec("torch") else r"(?<!_in_pytorch)\.py$",
         "within_subsection_order": "gallery.by_place",
         "reset_argv": words,
         # In a notebook the words of the command line are the kernel's.
