@@ -60,6 +60,8 @@ class Door:
         self.shapes = {name: one.shape for name, one in self._floats if hasattr(one, "shape")}
         others = {name: one for name, one in asked.items() if one and not hasattr(one, "each")}
         self._others = [(name, check, self._left_out(name, check)) for name, check in others.items()]
+        # what a call without settings is asked: not what is left out and right as it is
+        self._bare = [one for one in self._others if one[0] in (*self.arguments, "positive") or one[2] is _NOTHING]
 
     def __call__(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
         """Return what is known of a call, and all its arguments by name, made ready."""
@@ -71,7 +73,7 @@ class Door:
             if value is not None or self.defaults.get(name, "") is not None:
                 arrays += asked.each(self.name, name, value)
         call = floats(self.name, arrays) if arrays else Call(self.name, None, None, {})
-        for name, check, left_out in self._others:
+        for name, check, left_out in self._others if settings else self._bare:
             value = ready[name]
             if value is not left_out:
                 ready[name] = check(call, name, value)
@@ -228,7 +230,8 @@ class Pair(Generic[P, Value, Gradients]):
             if upstream is not None:
                 floats(self.__name__, [("value", "...", call.like), ("upstream", "...", upstream)])
             value, grads = strips(*arguments, **options, tile=tile, upstream=upstream)
-            self._upstreams(upstream, value)
+            if upstream is not None:
+                self._upstreams(upstream, value)
             return value, self.Grads(*grads)
         value, cache = self._forward(*arguments, **options)
         grads = self._backward(*self._upstreams(upstream, value), cache)

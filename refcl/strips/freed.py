@@ -33,7 +33,8 @@ class Freedom(NamedTuple):
     @property
     def unused(self) -> bool:
         """Whether nothing of it is asked for."""
-        return not any(self[3:]) and all(x is None for x in self[:3])
+        arrays_given = not (self.own_negatives is None and self.log_weight is None and self.targets is None)
+        return not (arrays_given or self.label_smoothing or self.margin or self.angular_margin)
 
 
 Roles = Callable[[slice], tuple[Array, Array | None]]  # some anchors -> their positives, what they ignore

@@ -4,12 +4,13 @@ In:  sizes, dtype, library and temperature.  Out: numbers of the host, the same 
 """
 
 import math
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from refcl.core.arrays import Array, Namespace, column_sums, library_of, namespace, row_dots
+from refcl.core.arrays import Array, Namespace, column_sums, namespace, row_dots
 
 SOFTMAX_FROM = 1 << 14  # similarities from which strips are faster than the dense walk
 ROOMS_FROM = 1 << 20  # from which the dense rooms no longer work in the cores' caches
@@ -38,9 +39,8 @@ def faster(loss: str, sizes: dict[str, int]) -> bool:
 
 
 def on_host(like: Array) -> bool:
-    """Return whether an array lives where indices can be looked at without waiting."""
-    library = library_of(like)
-    return library is not None and library.name == "numpy"
+    """Return whether an array of NumPy or CuPy lives where indices can be looked at without waiting."""
+    return isinstance(like, np.ndarray)
 
 
 def strip_rows(tile: int | None, like: Array, candidates: int, workers: int) -> int:
@@ -103,7 +103,7 @@ def mean_of_crowd(rows: Array, normalize: bool) -> Array | None:
     Without it no digit of them is lost. On a GPU, where looking would make it wait, every mean is returned.
     """
     xp = namespace(rows)
-    with np.errstate(over="ignore", invalid="ignore"):  # of rows that are too long to be squared
+    with nullcontext() if normalize else np.errstate(over="ignore", invalid="ignore"):  # rows too long to be squared
         mean = column_sums(rows) / rows.shape[0]
         if on_host(rows):
             square = 1.0 if normalize else float(xp.mean(row_dots(rows, rows)))

@@ -87,7 +87,7 @@ def softmax_strips(
     if dloss is None:
         return task.loss, None
     # Every s is over τ, and Σ_k ds_k s_k of an anchor is ⟨z, dz⟩.
-    dtemperature = xp.asarray(-xp.sum(row_dots(z, task.dz)) / temperature)
+    dtemperature = xp.asarray(-row_dots(z, task.dz).sum() / temperature)
     if constant:
         return task.loss, (task.dz, dtemperature)
     return task.loss, (task.dz, total.sum, dtemperature)
