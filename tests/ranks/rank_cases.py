@@ -157,6 +157,14 @@ def cases(dtype: str, *, spoilt: str = "") -> Iterator[Case]:
             ),
             2.0,
         )
+    yield Case(
+        "dcl, by_view, as they are",
+        lambda: refcl.dcl(a / 3, b / 3, TAU, negatives="by_view", normalize=False),
+        lambda comm, how, r: ranks.dcl(
+            a[r] / 3, b[r] / 3, TAU, negatives="by_view", normalize=False, comm=comm, exchange=how
+        ),
+        2.0,
+    )
     for settings in (
         {},
         {"form": "in", "no_positive": "skip"},

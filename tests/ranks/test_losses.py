@@ -124,8 +124,9 @@ def test_many_blocks_are_put_together_in_groups(monkeypatch: pytest.MonkeyPatch)
         assert wrong == []
 
 
-def test_strips_of_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_of_two_anchors_and_three_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks.walk, "room_rows", lambda tile, like, candidates: 2)
+    monkeypatch.setattr(ranks.walk, "tile_side", lambda tile, like: 3)
     for how in HOW:
         for wrong in on_threads(2, lambda comm, how=how: failures(comm, "float64", how, "even")):
             assert wrong == []
