@@ -371,11 +371,14 @@ def test_a_check_is_quick() -> None:
         nonlocal calls
         calls += event == "call"
 
-    check(refcl.nt_xent, "nt_xent")
+    def wrong(a: Any, b: Any) -> Any:
+        return in_numpy.right(a, b, 0.04)
+
+    check(wrong, "nt_xent", temperature=0.2)  # whatever is imported on the way is no part of it
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        report = check(lambda a, b: in_numpy.right(a, b, 0.04), "nt_xent", temperature=0.2)
+        report = check(wrong, "nt_xent", temperature=0.2)
     finally:
         sys.setprofile(before)
     assert report.verdict == "differs"

@@ -87,6 +87,7 @@ class Candidate:
     noise: float = 0.0
     few_shapes: bool = False  # whether each shape costs a compilation
     coarse: float = 0.0  # spacing of a precision that is accepted on purpose
+    needs_weight: bool = False  # whether it has no default of its own, 1/K, for the weight of the negatives
     notes: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, probe: Probe) -> Outcome:
@@ -95,7 +96,8 @@ class Candidate:
         given = [np.array(x, copy=True) for x in probe.inputs]
         arguments: list[Any] = [tuple(given)] if self.question.in_a_tuple else list(given)
         if self.passes_scalar:
-            arguments.append(probe.scalar)
+            k = self.question.facts(probe.inputs, None).negatives if self.needs_weight and probe.scalar is None else 0
+            arguments.append(1 / k if k else probe.scalar)
         if self.passes_more:
             arguments += self.question.more_scalars
         keywords = {}
@@ -347,12 +349,11 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
             f"{question.loss} needs {sorted(missing)[0]}: the candidate must take it by that name: "
             f"{_line(question, passes_scalar and question.base is None)}."
         )
-    noise = getattr(function, "noise", 0.0)
-    few = bool(getattr(function, "few_shapes", False))
-    notes = getattr(function, "notes", {})
-    return Candidate(
-        function, question, passes_scalar, takes_upstream, companions, passes_more, noise, few, notes=notes
-    )
+    noise, notes = getattr(function, "noise", 0.0), getattr(function, "notes", {})
+    few, default = bool(getattr(function, "few_shapes", False)), question.recipe.hardest or question.ignore is not None
+    needs = question.scalar == "weight" and len(required) > k and not default
+    passes = (passes_scalar, takes_upstream, companions, passes_more)
+    return Candidate(function, question, *passes, noise, few, notes=notes, needs_weight=needs)
 
 
 def _line(question: Question, passes_scalar: bool) -> str:

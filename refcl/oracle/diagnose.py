@@ -16,8 +16,10 @@ from refcl.oracle.evidence import Call, Expectations, Invariant, Result, invaria
 from refcl.oracle.factors import Fit, fit
 from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure import instrument
+from refcl.oracle.measure.gradient import wrong_scalar
 from refcl.oracle.measure.instrument import Measurement
 from refcl.oracle.measure.precision import few_digits
+from refcl.oracle.measure.settings import usable
 from refcl.oracle.mistakes import DISTRIBUTED, Variation, variations
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.numerics import cancellation, constant_inside, noise, raw_exponentials_fail
@@ -222,6 +224,10 @@ def _named(
     singles: list[Finding] = []
     if right is not None and not (right.exact and right.scalar_agrees):
         finding = _as_finding(question, right, (), "")
+        if finding.ids == ("temperature-gradient-wrong",):
+            there = [(r, r.right.dscalar) for r in usable(results) if r.right.dscalar and r.outcome.eps < 1e-10]
+            measured = wrong_scalar(question, there)
+            finding = replace(finding, detail="" if measured is None else measured.what)
         if len(finding.ids) == 1:
             singles.append(finding)
         elif finding.ids:
@@ -266,7 +272,9 @@ def _as_finding(question: Question, found: Fit, first: tuple[str, ...], detail: 
     ids = [_distributed(question, found, id_) for id_ in found.ids()]
     if found.scalar_agrees is False and question.scalar == "weight":
         ids = [id_ for id_ in ids if id_ != "temperature-gradient-wrong"]
-    said = "; ".join(filter(None, (detail, found.said())))
+    half = first == ("positive-counted-twice",) and "-ln 2" in found.offset.names
+    also = "which is log(exp(s_ip/τ) + Σ/2): together the negatives count half" if half else ""
+    said = "; ".join(filter(None, (detail, found.said(), also)))
     return Finding((*first, *ids), said, found.convention(two_sided=question.two_sided) if not first else None)
 
 

@@ -28,6 +28,11 @@ ABOUT = {
     "anchor without negatives": "every negative of an anchor is ignored",
     "identical views": "cosines of 1, or by rounding a little more, where arccos is NaN; its slope is infinite",
 }
+# And what the coldest of the usual ones ask of arithmetic.
+COLDEST = {
+    "coldest": "τ = .001, where a probability is 1 or 0 to rounding: 1 - p, log p and log1p of them lose all digits",
+    "coldest twins": "τ = .001 and positives that dominate: p is 1 to rounding, so that 1 - p and log p are 0",
+}
 FINITE_ONLY = ("coinciding pairs", "long and short rows", "identical views")  # anything finite is right there
 NONE_TO_ADD = "divide by max(number of positives, 1), and take no logarithm of a sum of none: the loss is 0 there"
 REMEDY = {

@@ -40,7 +40,7 @@ def trial() -> list[dict[str, Any]]:
     """Return the cases of the trial."""
     sys.path.insert(0, str(HERE / "trial"))
     try:
-        for name in ("right", "named", "unlisted", "more"):
+        for name in ("right", "named", "unlisted", "more", "second"):
             importlib.import_module("cases_" + name)
         return list(importlib.import_module("registry").CASES)
     finally:

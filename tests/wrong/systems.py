@@ -338,7 +338,7 @@ TRIED: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("cpc", "unknown", cpc_one_form),
     ("cpc", "keys-detached", cpc_futures_detached),
     ("cpc", "unknown", cpc_forms_detached),
-    ("cpc", "unknown", cpc_other_samples_future),
+    ("cpc", "positives-permuted", cpc_other_samples_future),
     ("cmc", "correct", cmc),
     ("cmc", "scaled-by-constant", cmc_averaged),
     ("cmc", "unknown", cmc_one_direction),

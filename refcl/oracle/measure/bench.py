@@ -42,6 +42,7 @@ class Bench:
     others: tuple[Any, ...]  # further arrays that stay as they are
     dtype: Any = np.float64
     each: int = 0  # own negatives of an anchor
+    steps: int = 0  # of futures: contexts and futures are unit vectors, so that the forms are the similarities
 
     @property
     def gram(self) -> bool:
@@ -49,6 +50,10 @@ class Bench:
 
     def inputs(self, s: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arrays that have these similarities."""
+        if self.steps:
+            t, every = self.steps, self.shape[1]  # the futures of all steps are columns
+            n = self.shape[0] // t
+            return (np.eye(n), np.eye(every).reshape(t, -1, every), s.reshape(t, n, every)), self.companions
         if not self.gram:
             return (s.astype(self.dtype), *self.others), self.companions
         z = np.linalg.cholesky(s) @ self.turn
@@ -110,7 +115,8 @@ class Bench:
 
     def _entries(self, s: Any, grads: tuple[Any, ...]) -> Any:
         if not self.gram:
-            return np.array([grads[0][e] for e in self.entries], dtype=float)
+            ds = np.reshape(grads[-1 if self.steps else 0], self.shape)
+            return np.array([ds[e] for e in self.entries], dtype=float)
         z = np.linalg.cholesky(s) @ self.turn
         dz = np.concatenate([np.asarray(g, dtype=float) for g in grads])
         a = dz @ np.linalg.pinv(z)  # (rows with a gradient, T): dz_i = Σ_j a_ij z_j
@@ -138,15 +144,22 @@ class Bench:
         return x @ x.T
 
 
-def bench(lab: Lab, shape: tuple[int, int] | None, extra: int) -> Bench | None:
-    """Return the bench of a question, or None where its arrays have no inner products to move."""
+def bench(lab: Lab, shape: tuple[int, int] | None, extra: int, *, odd: bool = False) -> Bench | None:
+    """Return the bench of a question, of an odd number of rows or not; None where there are no inner products."""
     q = lab.question
+    if q.row.batches == "futures" and not shape:
+        t, n = 2, 4 + odd
+        rows = [(f"step {k} context", i) for k in range(t) for i in range(n)]
+        every = t * (n + extra)
+        entries = [(i, k) for i in range(t * n) for k in range(every)]
+        return Bench(lab, q, rows, entries, (t * n, every), None, {}, (), steps=t)
     if not q.row.by_inner_products:
         return None
-    plain = changed(q, detached=()) if q.recipe.detached else q
+    through = {"detach": False} if "detach" in q.pair.settings else {}
+    plain = changed(q, detached=(), **through) if q.recipe.detached or through else q
     right = plain or q
     ranks = q.recipe.ranks
-    n = shape[0] if shape else (2 * ranks if ranks > 1 else 3 if OWN in q.given else 4)
+    n = shape[0] if shape else (2 * ranks if ranks > 1 else 3 if OWN in q.given else 4 + odd)
     if not q.recipe.embeddings:
         m = shape[1] if shape else n + max(extra, 1 if q.row.all_arrays else 2)
         others = () if len(q.inputs) == 1 else (np.linspace(0.2, 0.5, n),)
@@ -203,8 +216,14 @@ def entry_name(bench: Bench, e: int) -> str:
     """Return what a report calls an entry."""
     i, j = bench.entries[e]
     if not bench.gram:
-        return f"({i}, {j})"
+        return f"{row_name(bench, i)} with {column_name(bench, j)}" if bench.steps else f"({i}, {j})"
     return f"{row_name(bench, i)} with {row_name(bench, j)}"
+
+
+def column_name(bench: Bench, j: int) -> str:
+    """Return what a report calls a column of similarities."""
+    each = bench.shape[1] // max(bench.steps, 1)
+    return f"step {j // each} future {j % each}" if bench.steps else f"column {j}"
 
 
 def row_name(bench: Bench, i: int) -> str:

@@ -88,6 +88,8 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
             )
             often = {2: "twice", 3: "three times"}.get(round(v) if counted else 0, f"{v:.5g} times")
             name = "positive-counted-twice" if positive and often == "twice" else ""
+            if positive and counted and v > 2:
+                often += f" (or, but for a constant, the others 1/{v:.0f} each: they are averaged)"
             found.append(say("counted again", name=name, entries=said, times=often, margin=margin, weight=v))
         else:
             some = "; ".join(_term(bench, f, ts[k], m_rel) for k in np.flatnonzero(wrong)[:4])
@@ -97,7 +99,12 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
     shifted = _mask_of_another_rank(bench, f, m, names, c_rel, m_rel)
     if shifted is not None:
         return [shifted]
-    off = f.target - want_target
+    # Targets go with the weight of their anchors, which has been said.
+    at = np.bincount(form.e, (f.w / want_w)[form.a], form.count) / np.maximum(
+        np.bincount(form.e, minlength=form.count), 1
+    )
+    along = found and np.allclose(f.target, want_target * at, atol=1e-4 * float(np.max(np.abs(want_target))))
+    off = np.zeros(form.count) if along else f.target - want_target
     if np.max(np.abs(off)) > 1e-4 * np.max(np.abs(want_target)):
         worst = np.argsort(-np.abs(off))[:4]
         one = want_w / tau
@@ -177,14 +184,14 @@ def _sides_differ(groups: Any, kind: Any, m_rel: Any, beta: Any, tau: float) -> 
 
 def _term(bench: Bench, f: Fitted, t: int, m_rel: Any) -> str:
     _, e = f.form.terms[t]
-    return f"{entry_name(bench, e)} {m_rel[t]:.4g}"
+    return f"{entry_name(bench, e)} {m_rel[t] if abs(m_rel[t]) > 1e-4 else 0:.4g}"
 
 
 def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float) -> list[Difference]:
     r = f.w / want_w
     if np.max(np.abs(r - 1)) < 1e-4:
         return []
-    shown = ", ".join(f"{x:.4g}" for x in r)
+    shown = ", ".join(f"{x:.4g}" for x in np.where(np.abs(r) < 1e-6, 0.0, r))
     if not np.all(live):
         gone = [names[k] for k in np.flatnonzero(~live)]
         sides = {n for n, _ in gone}
@@ -204,6 +211,8 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
                 ": each anchor weighs as many as it has positives, one average over all positive pairs, not anchor by"
                 " anchor"
             )
+        if np.allclose(r, p / (p + 1), atol=1e-3):
+            why = ": P/(P + 1), the sum over its P positives is divided by P + 1, oneself counted among them"
     inputs, _ = bench.inputs(bench.draw(0))
     held = bench.lab.question.companions(inputs)
     if "positives" in held:
@@ -213,6 +222,8 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
                 f": each positive has the target 1/M, averaged over all {columns} candidates (M), not over its P"
                 " positives"
             )
+    if len({n for n, _ in names}) > 1:
+        shown = ", ".join(f"{n} {i}: {x:.4g}" for (n, i), x in sorted(zip(names, r, strict=True)))
     return [say("anchors weigh otherwise", why=why, weights=shown)]
 
 

@@ -35,7 +35,7 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
     def with_input(k: int, x: Any) -> tuple[Any, ...]:
         return tuple(x if j == k else y for j, y in enumerate(inputs))
 
-    found = []
+    found, counts = [], []
     rng = np.random.default_rng(5)
     for k, name in enumerate(names):
         x = inputs[k]
@@ -43,10 +43,11 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
             continue
         got, want, now = moves(with_input(k, rng.standard_normal(x.shape) * np.linalg.norm(x) / np.sqrt(x.size)))
         if want and not got:
-            found.append(say("input unread", name, input=name))
+            found.append(say("input unread", name, input=name, base=base))
             continue
         got, want, now = moves(with_input(k, x * np.linspace(3.0, 1.5, len(x))[:, None]))
         if got and not want:
+            counts.append(name)
             found.append(say("length counts", name, input=name, base=base, now=now))
         elif want and not got:
             found.append(say("length has no effect", name, input=name))
@@ -54,6 +55,11 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
         got, want, _ = moves(with_input(k, x + shift))
         if want and not got:
             found.append(say("shift has no effect", name, input=name))
+    longer = [x * np.linspace(3.0, 1.5, len(x))[:, None] if x.ndim == 2 else x for x in inputs]
+    alike = len({len(x) for x in inputs}) == 1
+    if len(counts) > 1 and alike and not moves(tuple(longer))[0]:
+        who = " and ".join(counts)
+        return [say("lengths of one another", who, inputs=who)]
     d = inputs[0].shape[-1]
     if (
         d > 1

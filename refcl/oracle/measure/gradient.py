@@ -14,6 +14,7 @@ import numpy as np
 from refcl.oracle.companions import OPTIONAL
 from refcl.oracle.constants import SCALES
 from refcl.oracle.evidence import Result
+from refcl.oracle.measure import settings, temperature
 from refcl.oracle.measure.lab import Lab, difference, numeric_gradient
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
@@ -22,25 +23,30 @@ from refcl.oracle.question import Question
 CLOSE = 2e-6  # relative to the largest entry: what differences can tell
 
 
-def consistent(lab: Lab, r: Result) -> bool:
-    """Return whether the gradients of one answer are those of the candidate's own value, along random directions."""
-    if r.outcome.grads is None:
+def consistent(lab: Lab, r: Result, *, right: bool = False) -> bool:
+    """Return whether the gradients of one answer are those of its own value, along random directions.
+
+    Those of the candidate; or the right ones, which are not where something is detached on purpose.
+    """
+    grads, eps = (r.right.grads, 2.0**-52) if right else (r.outcome.grads, lab.eps)
+    if grads is None:
         return False
     rng = np.random.default_rng(3)
     weights = np.ones(np.shape(r.outcome.value)) if r.probe.upstream is None else r.probe.upstream
-    for k, (x, g) in enumerate(zip(r.wide, r.outcome.grads, strict=True)):
+    for k, (x, g) in enumerate(zip(r.wide, grads, strict=True)):
         size = float(np.sqrt(np.mean(x * x))) or 1.0
         for _ in range(2):
             d = rng.standard_normal(x.shape)
 
             def along(t: float, k: int = k, d: Any = d) -> float:
                 moved = tuple(y + t * d if j == k else y for j, y in enumerate(r.wide))
-                got = lab.ask(moved, r.probe.scalar, r.probe.companions)
+                ask = lab.right if right else lab.ask
+                got = ask(moved, r.probe.scalar, r.probe.companions)
                 return float("nan") if got is None else float(np.sum(np.ravel(weights) * np.ravel(got.value)))
 
             measured = difference(along, max(1e-3, lab.step / 8) * size)
             scale = float(np.linalg.norm(g)) * float(np.linalg.norm(d)) / math.sqrt(g.size) + abs(measured)
-            if not abs(measured - float(np.sum(g * d))) <= max(3e-6, 1e4 * lab.eps) * scale + 1e-10:
+            if not abs(measured - float(np.sum(g * d))) <= max(3e-6, 1e4 * eps) * scale + 1e-10:
                 return False
     return True
 
@@ -124,6 +130,18 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
     for said, f in turns:
         if all(want.ndim > 1 and f(want).shape == got.shape and _same(got, f(want), r) for r, got, want in of_one):
             return say("gradient turned", where, input=name, turn=said)
+    part = _part(question, k, of_one)
+    if part is not None:
+        return say("a part of the gradient", where, what=f"d{name}", part=part[0], times=part[1])
+    for other in settings.other_settings(question):
+        answers = [(settings.answer_of(other.question, r), r, got) for r, got, _ in of_one]
+        if all(a is not None and k < len(a.grads) and _same(got, a.grads[k], r) for a, r, got in answers):
+            return say(
+                "gradient asked otherwise", where, input=name, typed=other.said, means=other.means, now=other.now
+            )
+    at = _another_temperature(question, name, k, of_one)
+    if at is not None:
+        return at
     by_row = _row_factor(question, name, k, of_one)
     if by_row:
         return say("gradient by row", where, input=name, factor=by_row)
@@ -142,6 +160,67 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
         also = ", ".join(map(str, missing))
         return say("no gradient in rows", f"d{name}[{also}]", input=name, rows=also)
     return say("another gradient", f"d{name}{list(place)}", input=name, some=some, got=got[place], want=want[place])
+
+
+def _another_temperature(
+    question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]
+) -> Difference | None:
+    """Say whether a gradient is that of another law of the temperature, but for a factor."""
+    for law in temperature.laws(question):
+        answers = [(r, got, settings.answer_of(question, r, law.at)) for r, got, _ in of_one]
+        there = [(r, got, np.asarray(a.grads[k])) for r, got, a in answers if a is not None and k < len(a.grads)]
+        factor = _factor(question, there) if len(there) == len(of_one) else ""
+        if factor:
+            times = "" if factor == "1" else f", times {factor}"
+            return say(
+                "gradient at another temperature", f"d{name}", input=name, what=law.said, law=law.formula, times=times
+            )
+    return None
+
+
+def _parts(question: Question, k: int, r: Result) -> dict[str, Any]:
+    """Return what the right gradient of argument k is made of, under the words for it; of a mean over anchors.
+
+    The losses of either input's anchors, and the pull of each row to its positive.
+    """
+    found: dict[str, Any] = {}
+    none = settings.changed(question, reduction="none")
+    if none is not None and question.two_sided and question.recipe.reduction == "mean":
+        shape = none.under(r.probe).value_shape(r.wide, r.probe.scalar)
+        for side, name in enumerate(question.inputs[:2]):
+            u = np.zeros(int(np.prod(shape)))
+            np.split(u, 2)[side][:] = 1 / u.size
+            answer = none.under(r.probe).expected(r.wide, r.probe.scalar, u)
+            found[f"what the losses of {name}'s rows as anchors send"] = (*answer.grads, answer.dscalar)[k]
+    tau, x = question.temperature(r.probe.scalar), r.wide
+    plain = (
+        question.recipe.normalization == "rows" and question.positive is None and question.recipe.reduction == "mean"
+    )
+    if plain and tau and len(x) == 2 and k < 2 and x[0].shape == x[1].shape:
+        length = [np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12) for y in x]
+        z, other = x[k] / length[k], x[1 - k] / length[1 - k]
+        pull = -(other - z * np.sum(z * other, axis=1, keepdims=True)) / (length[k] * tau * len(z))
+        found["the pull of the positive, -s_ip/τ,"] = pull
+    return found
+
+
+def _part(question: Question, k: int, of_one: list[tuple[Result, Any, Any]]) -> tuple[str, float] | None:
+    """Return which part of a gradient counts otherwise than once, and how often, where the rest is right."""
+    made = [_parts(question, k, r) for r, _, _ in of_one]
+    for said in made[0]:
+        if not all(said in parts for parts in made):
+            continue
+        times = []
+        for (r, got, want), parts in zip(of_one, made, strict=True):
+            off, part = np.asarray(got - want), np.asarray(parts[said])
+            c = float(np.sum(off * part)) / max(float(np.sum(part * part)), 1e-300)
+            if not _same(got, want + c * part, r):
+                break
+            times.append(1 + c)
+        else:
+            if np.ptp(times) < 1e-5:
+                return said, round(times[0], 9) + 0.0
+    return None
 
 
 def named_factor(question: Question, r: Result, free: float) -> list[str]:
@@ -277,6 +356,13 @@ def wrong_scalar(question: Question, pairs: list[tuple[Result, float]]) -> Diffe
         return say("another gradient of the scalar", f"d{name}", factor="", **first)
     factor = _common_names(question, [(r, got / want) for r, got, want in there])[:1]
     said = f": it is {factor[0]} times what it should be" if factor else ""
+    part = (
+        None
+        if factor
+        else _part(question, len(question.inputs), [(r, np.asarray(g), np.asarray(w)) for r, g, w in there])
+    )
+    if part is not None:
+        said = f": {part[0]} counts {part[1]:.4g} times in it"
     return say("another gradient of the scalar", f"d{name}", factor=said, **first)
 
 

@@ -35,7 +35,7 @@ from refcl.oracle.measure.bench import Bench, bench
 from refcl.oracle.measure.lab import Lab, lab
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
-from refcl.oracle.probes import Probe
+from refcl.oracle.probes import ABOUT, COLDEST, Probe
 from refcl.oracle.question import Question
 
 
@@ -67,7 +67,8 @@ def exact(question: Question, results: list[Result]) -> Measurement:
         _gradients(question, tried, done)
         if not done.differences:
             law, beyond = temperature.clamped(question, results), temperature.no_gradient_beyond(question, results)
-            done.differences += [_another_temperature(question, law)] if law else [beyond] if beyond else []
+            extreme = _at_extremes(question, tried, results)
+            done.differences += [_another_temperature(question, law)] if law else [beyond] if beyond else extreme
     else:
         _other_questions(question, tried, results, done)
     return done
@@ -92,10 +93,10 @@ def inside(
     untrusted = with_grads and not bench_lab.trusted
     if untrusted and all(agrees(r.right, r.outcome, value=False) for r in with_grads):
         done.differences.append(gradient.wrong_value(with_grads[0]))
-    elif untrusted:
-        done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
-    if not done.differences:
+    else:
         _inside(bench_lab, tried, done, shape, extra)
+        if untrusted and gradient.consistent(bench_lab, with_grads[0], right=True):
+            done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
     done.differences = list(dict.fromkeys(done.differences))
     if not any(d.name for d in done.differences):
         # What is as near as that is no other formula, whatever a fit makes of it.
@@ -119,6 +120,18 @@ def _gradients(question: Question, tried: list[Result], done: Measurement) -> No
         d = gradient.wrong_scalar(question, scalar)
         if d is not None:
             done.differences.append(d)
+
+
+def _at_extremes(question: Question, tried: list[Result], results: list[Result]) -> list[Difference]:
+    """Say on which batches, made for what arithmetic does at extremes, a loss is wrong that is right elsewhere."""
+    wrong = [r for r in results if r.probe.stress and r.outcome.finite and not agrees(r.right, r.outcome)]
+    if not wrong or not all(agrees(r.right, r.outcome) for r in tried):
+        return []
+    t = question.temperature(wrong[0].probe.scalar)
+    batches = ", ".join(f'"{r.probe.name}"' for r in wrong) + (f" (τ = {t:.4g})" if t else "")
+    about = (ABOUT | COLDEST).get(wrong[0].probe.name, "")
+    got, want = (float(np.ravel(x.value)[0]) for x in (wrong[0].outcome, wrong[0].right))
+    return [say("right but for extremes", batches, batches=batches, about=about and f": {about}", got=got, want=want)]
 
 
 def _asked_otherwise(done: Measurement, other: settings.Other, so: str) -> None:
@@ -189,7 +202,10 @@ def _number_said(name: str, formula: str, c: float, now: float) -> Difference:
     if name == "label_smoothing":
         more = ", or it is smoothed in one of two directions" if formula.endswith("/2") else ""
     if name == "log_normalizer":
-        more = ": the logarithm is taken twice, ln Z stands where Z belongs" if "ln" in formula else ""
+        more = ": the logarithm is taken twice, ln Z stands where Z belongs" if formula.startswith("ln") else ""
+        more = ": the noise has density 1/(M - 1), not 1/M, for M rows of the bank" if "M - 1" in formula else more
+    if name == "base_temperature" and formula.startswith("τ²"):
+        more = ": the factor stands upside down, τ_base/τ in the place of τ/τ_base"
     return say(
         "another number",
         name,
@@ -217,6 +233,7 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
     pairs.signs,
     reweighted.by_region,
     targets.ranks_of_chosen,
+    penalty.anchors_chosen,
     pairs.who_meets_whom,
     pairs.weights,
     _law,
@@ -228,19 +245,24 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
 
 def _inside(bench_lab: Lab, tried: list[Result], done: Measurement, shape: Any, extra: int) -> None:
     done.differences += geometry.geometry(bench_lab, tried[0]) or special.special(bench_lab, tried)
-    if done.differences:
-        return
-    table = bench(bench_lab, shape, extra)
-    if table is None:
-        return
-    m = pairs.measured(table, max(2e-7 if bench_lab.trusted else 2e-6, 100 * bench_lab.eps))
-    if m is None:
-        return
-    done.differences += next((found for step in STEPS if (found := step(table, m))), [])
-    done.picture = {
-        "measured": np.asarray(m.got[0]),
-        "expected": np.asarray(m.want[0]),
-        "entries": table.entries,
-        "rows": table.rows,
-        "gram": table.gram,
-    }
+    wrong = [r.probe.scalar for r in tried if not agrees(r.right, r.outcome, scalar=False, grads=False)]
+    if bench_lab.scalar not in wrong:
+        bench_lab.scalar = wrong[-1]  # it is measured where it is wrong
+    quick = bench_lab.trusted or tried[0].outcome.grads is None
+    for odd in (False, True) if quick and not shape else (False,):
+        table = None if done.differences else bench(bench_lab, shape, extra, odd=odd)
+        m = (
+            None
+            if table is None
+            else pairs.measured(table, max(2e-7 if bench_lab.trusted else 2e-6, 100 * bench_lab.eps))
+        )
+        if table is None or m is None:
+            return
+        done.differences += next((found for step in STEPS if (found := step(table, m))), [])
+        done.picture = {
+            "measured": np.asarray(m.got[0]),
+            "expected": np.asarray(m.want[0]),
+            "entries": table.entries,
+            "rows": table.rows,
+            "gram": table.gram,
+        }

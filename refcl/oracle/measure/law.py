@@ -6,6 +6,7 @@ In:  a bench.
 Out: the parameters where the form explains the derivatives, and the differences from what they should be.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from refcl.oracle.measure.fitted import compare
 from refcl.oracle.measure.form import Fitted, Form, fit, form_of
 from refcl.oracle.measure.freedoms import both_ways, expected, weights_read
 from refcl.oracle.measure.pairs import Measured
+from refcl.oracle.measure.readings import READINGS
 from refcl.oracle.measure.targets import unit
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
@@ -27,7 +29,7 @@ EXPLAINED = 3e-6  # the largest residual, relative to the largest derivative
 def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | None:
     """Fit the form, and say in what the parameters differ; None where it does not explain the derivatives."""
     q = bench.lab.question
-    tau = q.temperature(bench.lab.scalar)
+    tau = 1.0 if bench.steps else q.temperature(bench.lab.scalar)
     freed = expected(bench)
     if tau is None:
         return None
@@ -63,6 +65,9 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
     }
     angle = float(q.settings.get("angular_margin", 0.0))
     otherwise = _read_otherwise(bench, form, drawn, got, start, tau, angle)
+    if otherwise is None and freed is None:
+        own = np.array([want_target[e] / u.size / max(np.sum(per_anchor[:, e]), 1) for e in form.e])
+        otherwise = _added(bench, form, drawn, got, start, own * per_anchor[form.a, form.e], tau)
     if otherwise is not None or angle:
         return None if otherwise is None else (None, [otherwise])
     ones = np.ones(len(form.terms))
@@ -104,37 +109,6 @@ def _oneself(bench: Bench, form: Form, tau: float) -> list[Any]:
     return [np.where(part, np.exp(1 / tau), 0.0) for part in parts]
 
 
-# What may be read in the place of a similarity: what is said, ℓ(s) and ℓ'(s).
-READINGS = (
-    ("the absolute value |s| (its sign has no effect)", np.abs, np.sign),
-    ("the square s² (its sign has no effect)", lambda s: s * s, lambda s: 2 * s),
-    ("max(s, 0): negative similarities are clipped at 0 (ReLU)", lambda s: np.maximum(s, 0), lambda s: (s > 0) * 1.0),
-    (
-        "-√(2 - 2s), the negative Euclidean distance, not squared",
-        lambda s: -np.sqrt(2 - 2 * s),
-        lambda s: 1 / np.sqrt(2 - 2 * s),
-    ),
-    ("-(2 - 2s), the negative squared distance", lambda s: 2 * s, lambda s: np.full_like(s, 2.0)),
-    (
-        "√(2 - 2s), the Euclidean distance, with a positive sign",
-        lambda s: np.sqrt(2 - 2 * s),
-        lambda s: -1 / np.sqrt(2 - 2 * s),
-    ),
-    (
-        "the distance 1 - s, its sign turned: similar pairs are pushed apart",
-        lambda s: -s,
-        lambda s: np.full_like(s, -1.0),
-    ),
-    ("(1 + s)/2", lambda s: s / 2, lambda s: np.full_like(s, 0.5)),
-    ("1 - arccos(s)/π, the angle", lambda s: -np.arccos(s) / np.pi, lambda s: 1 / (np.pi * np.sqrt(1 - s * s))),
-    ("-arccos(s), the angle", lambda s: -np.arccos(s), lambda s: 1 / np.sqrt(1 - s * s)),
-    ("exp(s)", np.exp, np.exp),
-    ("s³", lambda s: s**3, lambda s: 3 * s * s),
-    ("tanh(s)", np.tanh, lambda s: 1 - np.tanh(s) ** 2),
-    ("a sigmoid of s", lambda s: 1 / (1 + np.exp(-s)), lambda s: np.exp(-s) / (1 + np.exp(-s)) ** 2),
-)
-
-
 def _read_otherwise(
     bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], tau: float, angle: float
 ) -> Difference | None:
@@ -159,3 +133,51 @@ def _read_otherwise(
         else:
             return say("read otherwise", reading=said)
     return None
+
+
+def _added(
+    bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], own: Any, tau: float
+) -> Difference | None:
+    """Say whether each anchor's loss is one of its probabilities, a softmax again, or has a further term with it."""
+    again: list[Any] = []
+    right: list[Any] = []
+    more: dict[str, list[Any]] = {name: [] for name in ADDED}
+    for s in drawn:
+        logits = np.array([s[e] for e in bench.entries])[form.e] / tau
+        ex = start["m"] * np.exp(logits)
+        p = ex / (form.one_hot @ ex)[form.a]
+
+        def over(x: Any) -> Any:  # the sum over an anchor's terms
+            return (form.one_hot @ x)[form.a]
+
+        def by_entry(x: Any) -> Any:
+            return form.to_entry @ (start["w"][form.a] / tau * x)
+
+        second = (start["m"] > 0) * np.exp(p)
+        v = second / over(second) - own
+        again.append(by_entry(p * (v - over(p * v))))
+        right.append(by_entry(p - own))
+        for name, slope in ADDED.items():
+            more[name].append(by_entry(slope(p, logits, np.log(over(ex)), over)))
+    if _alike(np.array(again), got):
+        return say("softmax again")
+    off = got - np.array(right)
+    for name, made in more.items():
+        term = np.array(made)
+        c = float(np.sum(off * term) / np.sum(term * term))
+        if abs(c) > 1e-7 and np.max(np.abs(off - c * term)) < 1e-5 * np.max(np.abs(off)):
+            return say("a further term", c=c, term=name)
+    return None
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return bool(np.max(np.abs(a - b)) < 1e-5 * np.max(np.abs(b)))
+
+
+# What may be added to each anchor's loss: the slope by each logit l of its term, with p and the log-sum-exp.
+ADDED: dict[str, Callable[..., Any]] = {
+    "the squared log-sum-exp (a z-loss)": lambda p, logits, lse, over: 2 * lse * p,
+    "the entropy of its probabilities": lambda p, logits, lse, over: -p * (np.log(p) - over(p * np.log(p))),
+    "the sum of its squared logits": lambda p, logits, lse, over: 2 * logits,
+    "the sum of its logits": lambda p, logits, lse, over: np.ones_like(p),
+}

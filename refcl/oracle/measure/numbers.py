@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.constants import Facts
 from refcl.oracle.evidence import Result
+from refcl.oracle.measure.lab import memory
 from refcl.oracle.measure.settings import changed, fits_value, nice, roots, value_off
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
@@ -39,6 +41,9 @@ NUMBERS: tuple[tuple[str, Callable[[float, Any], float]], ...] = (
     ("N {}", lambda c, f: c * f.n),
     ("{}/N", lambda c, f: c / f.n),
     ("1/N", lambda c, f: 1 / f.n),
+    ("τ²/{}", lambda c, f: f.temperature**2 / c),
+    ("{} + ln(M/(M - 1))", lambda c, f: c + math.log(f.m / (f.m - 1))),
+    ("{} - ln M", lambda c, f: c - math.log(f.m)),
     ("1 - {}", lambda c, f: 1 - c),
     ("N", lambda c, f: float(f.n)),
     ("N/2", lambda c, f: f.n / 2),
@@ -79,7 +84,7 @@ def other_numbers(question: Question, results: list[Result]) -> Iterator[tuple[s
         asked = [_own(question, name, now, r) for r in results]
         for law, f in NUMBERS:
             try:
-                got = [f(c, question.facts(r.wide, r.probe.scalar)) for c, r in zip(asked, results, strict=True)]
+                got = [f(c, _facts(question, r)) for c, r in zip(asked, results, strict=True)]
             except (ValueError, ZeroDivisionError, TypeError, OverflowError):
                 continue
             if all(_value_is(question, name, c, r) for c, r in zip(got, results, strict=True)):
@@ -93,6 +98,13 @@ def other_numbers(question: Question, results: list[Result]) -> Iterator[tuple[s
                     break
         if found is not None:
             yield found
+
+
+def _facts(question: Question, r: Result) -> Facts:
+    """Return the numbers that a setting can be made of; of a memory, M are its rows."""
+    bank = memory(question, r.wide, r.probe.companions).get("bank")
+    facts = question.facts(r.wide, r.probe.scalar)
+    return facts if bank is None else facts._replace(m=len(bank))
 
 
 def _own(question: Question, name: str, now: float, r: Result) -> float:

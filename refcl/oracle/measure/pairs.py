@@ -14,6 +14,7 @@ from refcl.oracle.evidence import Result
 from refcl.oracle.measure.bench import OWN, Bench, entry_name
 from refcl.oracle.measure.freedoms import expected
 from refcl.oracle.measure.gradient import named_factor
+from refcl.oracle.measure.readings import READINGS
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.probes import Probe
@@ -65,7 +66,11 @@ def _known(bench: Bench) -> Any:
     if "labels" in held:
         return np.array([held["labels"][i] == held["labels"][j] for i, j in bench.entries])
     if "positives" in held:
-        return np.array([bool(held["positives"][e]) for e in bench.entries])
+        mask, first = held["positives"], bench.rows[0][0]
+        ends = [(bench.rows[i], bench.rows[j]) for i, j in bench.entries] if bench.gram else []
+        if bench.gram:
+            return np.array([a == first != b and bool(mask[i, j]) for (a, i), (b, j) in ends])
+        return np.array([bool(mask[e]) for e in bench.entries])
     law = expected(bench)
     if law is not None:
         return np.array([bool(law.positive[i, j] or (bench.gram and law.positive[j, i])) for i, j in bench.entries])
@@ -150,7 +155,10 @@ def who_meets_whom(bench: Bench, m: Measured) -> list[Difference]:
         missing = [e for e in use if not m.counted[e]]
         added = [e for e in all_of if m.counted[e] and not m.used[e]]
         said = words(bench, kind)
-        if missing and len(missing) == len(use) and kind.relation != "positive" and _linear(m):
+        only = _some_similarities(bench, m, all_of)
+        if only:
+            found.append(say("counts by its similarity", listed(bench, use), entries=said, only=only))
+        elif missing and len(missing) == len(use) and kind.relation != "positive" and _linear(m):
             found.append(say("no denominator", listed(bench, missing), entries=said))
         elif missing and len(missing) == len(use):
             # a class that is small where it counts at all could be hidden
@@ -168,6 +176,22 @@ def who_meets_whom(bench: Bench, m: Measured) -> list[Difference]:
                 said += which
             found.append(say("counts and should not", listed(bench, added), entries=said, role=as_what))
     return found
+
+
+def _some_similarities(bench: Bench, m: Measured, which: list[int]) -> str:
+    """Say from which similarity on entries count that all should, or up to which: a clip, a threshold, a ReLU."""
+    s = np.array([[x[bench.entries[e]] for e in which] for x in m.drawn])
+    told = np.abs(m.want[:, which]) > 1e3 * m.tell
+    on = np.abs(m.got[:, which]) > m.tell
+    for sign, size, side in (("s", s, "above"), ("s", -s, "below"), ("|s|", -np.abs(s), "below")):
+        inside, outside = size[told & on], size[told & ~on]
+        if len(inside) > 1 and len(outside) > 1 and np.min(inside) > np.max(outside):
+            tau = bench.lab.question.temperature(bench.lab.scalar)
+            a, b = sorted((abs(float(np.min(inside))), abs(float(np.max(outside)))))
+            a = a if np.min(inside) * np.max(outside) > 0 else -a
+            logits = f", logits from {a / tau:.3g} to {b / tau:.3g}" if tau else ""
+            return f"{side} a bound of {sign} between {a:.3g} and {b:.3g}{logits}"
+    return ""
 
 
 def _linear(m: Measured) -> bool:
@@ -214,7 +238,7 @@ def _partly(bench: Bench, said: str, use: list[int], missing: list[int]) -> Diff
     anchors = sorted({bench.entries[e][0] for e in use} - {bench.entries[e][0] for e in use if e not in left_out})
     who = ""
     if anchors:
-        named = ", ".join(f"{bench.rows[i][0]} {bench.rows[i][1]}" if bench.gram else f"anchor {i}" for i in anchors)
+        named = ", ".join(f"{bench.rows[i][0]} {bench.rows[i][1]}" if bench.gram else str(i) for i in anchors)
         who = f": anchor {named} is left out altogether (skipped, no term of its own)"
     some = f"{len(missing)} of {len(use)} of {said}"
     return say("left out", listed(bench, missing), entries=some, why=f" and do not count{who}")
@@ -270,6 +294,9 @@ def weights(bench: Bench, m: Measured) -> list[Difference]:
         got, want = m.got[:, here], m.want[:, here]
         c = float(np.sum(got * want) / np.sum(want * want))
         if np.max(np.abs(got - c * want)) > 1e-5 * m.scale:
+            s = np.array([[x[bench.entries[e]] for e in here] for x in m.drawn])
+            read = [r for r, _, slope in READINGS if np.allclose(got, want * slope(s), atol=1e-5 * m.scale)]
+            found += [say("read otherwise by some", entries=words(bench, kind), reading=r) for r in read[:1]]
             continue
         if abs(c - 1) < 1e-5:
             ones += 1

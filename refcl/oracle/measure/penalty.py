@@ -31,6 +31,32 @@ def swept(bench: Bench, m: Measured) -> list[Difference]:
     return _of_the_loss(bench, m)
 
 
+def anchors_chosen(bench: Bench, m: Measured) -> list[Difference]:
+    """Say which anchors have no loss where that depends on the batch: those with the largest loss, or the smallest."""
+    q = bench.lab.question
+    if q.recipe.anchors != "first" or (bench.gram and q.recipe.candidates == "all"):
+        return []
+    if settings.changed(bench.right_question, reduction="none") is None:
+        return []
+    owner = np.array([i for i, _ in bench.entries])
+    anchors = [i for i in np.unique(owner) if not bench.gram or bench.rows[i][0] == q.inputs[0]]
+    apart = [not bench.gram or bench.rows[i][0] != bench.rows[j][0] for i, j in bench.entries]
+    its = [(owner == i) & apart for i in anchors]
+    on, due = (
+        np.array([np.max(np.abs(g[:, e]), axis=1) > t for e in its]).T
+        for g, t in ((m.got, m.tell), (m.want, 1e3 * m.tell))
+    )
+    gone = due & ~on  # (K, N)
+    if not np.any(gone) or np.any(np.all(gone, axis=0)):
+        return []
+    losses = np.array([[_own_loss(bench, s, a) for a in range(len(anchors))] for s in m.drawn])
+    which = "which they are is not told by their loss"
+    for said, x in (("the largest", losses), ("the smallest", -losses)):
+        if all(np.min(a[g]) > np.max(a[~g]) for a, g in zip(x, gone, strict=True) if np.any(g) and not np.all(g)):
+            which = f"those with {said} loss are left out"
+    return [say("anchors chosen", which=which)]
+
+
 def _own_loss(bench: Bench, s: Any, anchor: int) -> float:
     none = settings.changed(bench.right_question, reduction="none")
     assert none is not None
@@ -126,6 +152,14 @@ def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
         return []
     if np.allclose(d, 1.0, atol=1e-4):
         return [say("hinge missing")]
+    closed = d[gaps + margin < 0]
+    if (
+        len(closed) > 1
+        and np.ptp(closed) < 1e-4
+        and closed[0] > 1e-3
+        and np.allclose(d[gaps + margin > 0], 1.0, atol=1e-4)
+    ):
+        return [say("leaky hinge", slope=float(np.mean(closed)))]
     inside = (d > 1e-9) & (d < 1 - 1e-9)
     if np.all(inside):
         logit = np.log(d / (1 - d))
@@ -135,7 +169,7 @@ def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
             margin = round(line[1] / line[0], 6) + 0.0  # no -0
             return [say("softplus for a hinge", margin=margin, temperature=warm)]
     on = d > 1e-4
-    if np.all(np.abs(d[on] - 2 * (gaps[on] + margin)) < 1e-3):
+    if np.any(on) and np.all(np.abs(d[on] - 2 * (gaps[on] + margin)) < 1e-3):
         return [say("hinge squared")]
     return []
 
@@ -143,10 +177,15 @@ def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
 def _semi_hard(bench: Bench, m: Measured) -> list[Difference]:
     """Say which negatives are chosen: nearer than the positive, or farther."""
     counts = np.zeros((2, 2), dtype=int)  # measured and expected: how often nearer and farther ones count
+    furthest = []  # whether the one that counts is the last of several below the positive
     for k, s in enumerate(m.drawn):
         for i in range(bench.shape[0]):
             row = [e for e in range(len(bench.entries)) if bench.entries[e][0] == i]
             p = next(e for e in row if m.positive[e])
+            below = [e for e in row if s[bench.entries[e]] < s[bench.entries[p]]]
+            chosen = [e for e in below if abs(m.got[k, e]) > m.tell]
+            if len(below) > 1 and len(chosen) == 1:
+                furthest.append(chosen[0] == min(below, key=lambda e: s[bench.entries[e]]))
             for e in row:
                 if e != p:
                     near = int(s[bench.entries[e]] <= s[bench.entries[p]])
@@ -154,6 +193,8 @@ def _semi_hard(bench: Bench, m: Measured) -> list[Difference]:
     (got_near, got_far), (_, want_far) = counts
     if got_near and not got_far and want_far:
         return [say("nearer negatives")]
+    if furthest and all(furthest):
+        return [say("furthest semi-hard negative")]
     return _no_semi_hard(bench)
 
 

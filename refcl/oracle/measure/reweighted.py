@@ -6,6 +6,7 @@ Out: differences.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,28 @@ from refcl.oracle.question import Question
 
 
 def _estimated(
-    q: Question, inputs: tuple[Any, ...], t: float, weights: Callable[[Any, Any], Any]
+    q: Question, inputs: tuple[Any, ...], t: float, weights: Callable[[Any, Any], Any], more: float = 0.0
 ) -> tuple[Any, Any, Any]:
-    """Return the positives' similarities, K and the estimate of the negatives' sum (A,), where weights(s, off) hold."""
+    """Return the positives' similarities, K and the estimate of the negatives' sum (A,), where weights(s, off) hold.
+
+    The correction counts K + more negatives.
+    """
     s_pos, s, off = q.similarities(inputs)
     count, plus = np.sum(off, axis=1), float(q.settings["tau_plus"])
     with np.errstate(all="ignore"):
         total = np.sum(np.where(off, weights(s, off) * np.exp(s / t), 0.0), axis=1)
-        return s_pos, count, (total - plus * count * np.exp(s_pos / t)) / (1 - plus)
+        return s_pos, count, (total - plus * (count + more) * np.exp(s_pos / t)) / (1 - plus)
 
 
 def importance(lab: Lab, tried: list[Result]) -> list[Difference]:
-    """Try other importance weights of the negatives, where the loss has some."""
+    """Try other importance weights of the negatives, and other counts of them, where the loss has some."""
     q = lab.question
-    if q.recipe.inside != "reweighted" or q.recipe.reduction != "mean" or not q.settings.get("beta"):
+    if q.recipe.inside != "reweighted" or q.recipe.reduction != "mean":
         return []
-    beta = float(q.settings["beta"])
+    beta = float(q.settings.get("beta") or 0.0)
+    right: Callable[[Any, float], Any] = lambda s, t: np.exp(beta * s / t)  # noqa: E731
     menu = (
-        ("exp(β s/τ)", "they are not divided by their mean", lambda s, t: np.exp(beta * s / t)),
+        ("exp(β s/τ)", "they are not divided by their mean", right),
         ("exp(β s)", "the temperature is missing in them", lambda s, t: np.exp(beta * s)),
         ("exp(s/τ)", "beta is not in the exponent", lambda s, t: np.exp(s / t)),
         ("exp(s/β)", "beta is inverted", lambda s, t: np.exp(s / beta)),
@@ -46,28 +51,58 @@ def importance(lab: Lab, tried: list[Result]) -> list[Difference]:
         ("s", "they are not exponentiated", lambda s, t: s),
         ("1", "beta has no effect", lambda s, t: np.ones_like(s)),
     )
-    divisors = {"mean": _mean, "sum": lambda w, off: np.sum(np.where(off, w, 0.0), axis=1, keepdims=True)}
+    divisors = {
+        "mean": _mean,
+        "sum": lambda w, off: np.sum(np.where(off, w, 0.0), axis=1, keepdims=True),
+        "mean over all but oneself, the positive among them": lambda w, off: _mean(w, np.eye(*off.shape) == 0),
+        "mean over all, oneself among them": lambda w, off: _mean(w, np.ones_like(off)),
+    }
 
-    def value(r: Result, weight: Any, c: float, over: str) -> float:
+    def value(r: Result, weight: Any, c: float, over: str, more: float = 0.0, floor: bool = False) -> float:
         t = q.temperature(r.probe.scalar) or 1.0
         divisor: Any = divisors.get(over, lambda w, off: 1.0)
         weights: Callable[[Any, Any], Any] = lambda s, off: c * weight(s, t) / divisor(weight(s, t), off)  # noqa: E731
-        s_pos, count, estimate = _estimated(q, r.wide, t, weights)
+        s_pos, count, estimate = _estimated(q, r.wide, t, weights, more)
+        least = (count + more * floor) * math.exp(-1 / t)
         with np.errstate(all="ignore"):
-            return float(np.mean(np.log1p(np.maximum(estimate, count * math.exp(-1 / t)) / np.exp(s_pos / t))))
+            return float(np.mean(np.log1p(np.maximum(estimate, least) / np.exp(s_pos / t))))
 
     usable = [r for r in tried if len(r.wide[0]) > 2 and (q.temperature(r.probe.scalar) or 1.0) > 0.03] or tried
-    for formula, why, weight in menu:
-        for by in ("mean", "sum", ""):
+
+    def is_it(of: Callable[[Result], float]) -> bool:
+        return all(
+            abs(of(r) - float(r.outcome.value))
+            <= 1e-9 * (1 + abs(float(r.outcome.value))) + 64 * r.outcome.eps * r.right.value_size
+            for r in usable
+        )
+
+    def counting(counted: Callable[[Any], float], floor: bool, r: Result) -> float:
+        facts = q.facts(r.wide, r.probe.scalar)
+        return value(r, right, 1.0, "mean", counted(facts) - facts.negatives, floor)
+
+    for formula, why, weight in menu if beta else ():
+        for by in ("", *divisors):
             for c, factor in ((1.0, ""), (beta, f"{beta:g} × "), (1 / beta, f"{1 / beta:.4g} × ")):
-                if all(
-                    abs(value(r, weight, c, by) - float(r.outcome.value))
-                    <= 1e-9 * (1 + abs(float(r.outcome.value))) + 64 * r.outcome.eps * r.right.value_size
-                    for r in usable
-                ):
+                if is_it(lambda r: value(r, weight, c, by)):  # noqa: B023
                     over = f" over their {by}" if by else ""
+                    why = "that is another mean" if by.startswith("mean over") else why
                     return [say("importance weights", "weights", weights=f"{factor}{formula}{over}", why=why)]
+    for name, counted in COUNTS:
+        for floor in (False, True):
+            if is_it(partial(counting, counted, floor)):
+                return [say("another count", "K", count=name, also=" and the floor" if floor else "")]
     return []
+
+
+# What may stand for the number of negatives.
+COUNTS: tuple[tuple[str, Callable[[Any], float]], ...] = (
+    ("N", lambda f: f.n),
+    ("N - 1", lambda f: f.n - 1),
+    ("2N", lambda f: 2 * f.n),
+    ("2N - 1", lambda f: 2 * f.n - 1),
+    ("2(N - 2)", lambda f: 2 * f.n - 4),
+    ("1", lambda f: 1),
+)
 
 
 def _mean(w: Any, off: Any) -> Any:

@@ -6,6 +6,7 @@ Out: what was done, to which inputs, under which every value is right to roundin
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure.settings import answer_of, changed, roots, value_off
+from refcl.oracle.measure.lab import memory
+from refcl.oracle.measure.settings import answer_of, changed, nice, roots, value_off
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
@@ -88,10 +90,10 @@ TRANSFORMS = (
         "goes through a softmax over its coordinates and is normalized then",
         lambda x: _rows(np.exp(x - x.max(-1, keepdims=True))),
     ),
-    Treatment("has 1e-6 added to every coordinate", lambda x: x + 1e-6),
     Treatment("is divided by √D times its norm", lambda x: _rows(x) / math.sqrt(x.shape[-1])),
 )
 
+ADDED = Treatment("has 1e-6 added to every coordinate", lambda x: x + 1e-6)
 EPS_IN_NORM: tuple[tuple[str, Callable[[Any, float], Any]], ...] = (
     ("eps is added to the norm, ‖x‖ + eps", lambda x, e: x / (_length(x) + e)),
     ("eps is added under the root, √(‖x‖² + eps)", lambda x, e: x / np.sqrt(_length(x) ** 2 + e)),
@@ -103,23 +105,48 @@ def _raw(question: Question) -> Question | None:
     return changed(question, normalize=False) if "normalize" in question.pair.settings else None
 
 
+OTHER_ROWS = (
+    Treatment("is met a row late: its row i - 1 where row i belongs", lambda x: np.roll(x, 1, 0)),
+    Treatment("is met a row early: its row i + 1 where row i belongs", lambda x: np.roll(x, -1, 0)),
+    Treatment("is reversed along its rows", lambda x: x[::-1]),
+)
+TOO_MUCH = Treatment("is brought to length 1, row by row, and should be taken as it is", _rows)
+# Of stacks, an entry a step.
+OTHER_STEPS = (
+    Treatment("is a step late: its entry t - 1 meets entry t of the others", lambda x: np.roll(x, 1, 0)),
+    Treatment("is a step early: its entry t + 1 meets entry t of the others", lambda x: np.roll(x, -1, 0)),
+    Treatment("is reversed along its first axis, its steps", lambda x: x[::-1]),
+)
+
+
 def transforms(question: Question, results: list[Result]) -> Iterator[Difference]:
-    """Yield what was done to which inputs instead of bringing each row to length 1."""
+    """Yield what was done to which inputs, a memory among them, instead of bringing each row to length 1 or nothing."""
     raw = _raw(question)
-    if raw is None or question.recipe.normalization != "rows":
+    asked = raw is not None and question.recipe.normalization == "rows"
+    names = (*question.inputs, *(n for n in memory(question, results[0].wide) if n in ("bank", "queue")))
+    sets = [question.inputs, names[:2], *((n,) for n in names), names]
+    subsets = list(dict.fromkeys(sets))
+    if raw is None or not asked:
+        if question.recipe.embeddings and not question.in_a_tuple:
+            for subset in subsets:
+                stacks = all(x.ndim == 3 for n, x in zip(names, results[0].wide, strict=False) if n in subset)
+                moved = OTHER_STEPS if stacks else OTHER_ROWS if question.row.distances else ()
+                treatments = (TOO_MUCH, *TRANSFORMS[1:], *moved)
+                found = next((t for t in treatments if _after(question, results, subset, t.of)), None)
+                if found is not None:
+                    yield _treated(subset, found, "x as it is")
+                    return
+            yield from _multiplied(question, results)
         return
-    names = question.inputs
     raw_numerator = _raw_numerator(question, results)
     if raw_numerator is not None:
         yield raw_numerator
         return
-    subsets = [tuple(range(len(names))), *([(k,) for k in range(len(names))] if len(names) > 1 else [])]
     for subset in subsets:
-        who = " and ".join(names[k] for k in subset)
-        rows = "each" if len(subset) > 1 else "it"
-        for done in TRANSFORMS:
-            if _after(raw, results, subset, done.of):
-                yield say("another treatment of rows", who, name=done.name, inputs=who, done=f"{rows} {done.said}")
+        who = " and ".join(subset)
+        for done in (*TRANSFORMS, ADDED):
+            if _after(raw, results, subset, done.of, _rows):
+                yield _treated(subset, done, "z = x/‖x‖, row by row")
                 return
         for said, g in EPS_IN_NORM:
             eps = _eps_of(raw, results, subset, g)
@@ -127,6 +154,21 @@ def transforms(question: Question, results: list[Result]) -> Iterator[Difference
                 right = question.recipe.eps
                 yield say("epsilon in the norm", who, inputs=who, formula=said, eps=eps, right=right)
                 return
+
+
+def _multiplied(question: Question, results: list[Result]) -> Iterator[Difference]:
+    """Yield by what number the first input is multiplied, as by a temperature that is none of the loss's."""
+    r, name = results[0], question.inputs[0]
+    for c in roots(lambda c: value_off(question, r, (c * r.wide[0], *r.wide[1:]), r.probe.scalar), 1.0):
+        c = nice(c)
+        if _after(question, results, (name,), partial(np.multiply, c)):
+            yield say("inputs multiplied", name, c=c, t=1 / c)
+            return
+
+
+def _treated(subset: tuple[str, ...], done: Treatment, change: str) -> Difference:
+    who, rows = " and ".join(subset), "each" if len(subset) > 1 else "it"
+    return say("another treatment of rows", who, name=done.name, inputs=who, done=f"{rows} {done.said}", change=change)
 
 
 def _raw_numerator(question: Question, results: list[Result]) -> Difference | None:
@@ -154,11 +196,20 @@ def _raw_numerator(question: Question, results: list[Result]) -> Difference | No
     return say("raw numerator", "s_ip")
 
 
-def _after(raw: Question, results: list[Result], subset: tuple[int, ...], f: Callable[[Any], Any]) -> bool:
+def _after(
+    raw: Question,
+    results: list[Result],
+    subset: tuple[str, ...],
+    f: Callable[[Any], Any],
+    usual: Callable[[Any], Any] = lambda x: x,
+) -> bool:
     for r in results:
         with np.errstate(all="ignore"):
-            moved = tuple(f(x) if k in subset else _rows(x) for k, x in enumerate(r.wide))
-        answer = answer_of(raw, r, inputs=moved, value_only=True)
+            moved = tuple(f(x) if n in subset else usual(x) for n, x in zip(raw.inputs, r.wide, strict=True))
+            held = memory(raw, r.wide, r.probe.companions)
+            held = (r.probe.companions or {}) | {n: f(x) for n, x in held.items() if n in subset}
+        there = r._replace(probe=replace(r.probe, companions=held)) if held else r
+        answer = answer_of(raw, there, inputs=moved, value_only=True)
         if answer is None or not agrees(answer, r.outcome, scalar=False, grads=False):
             return False
     return bool(results)
@@ -168,18 +219,18 @@ def _second(g: Callable[[Any, float], Any], e: float, x: Any) -> Any:
     return g(x, e)
 
 
-def _eps_of(raw: Question, results: list[Result], subset: tuple[int, ...], g: Any) -> float | None:
+def _eps_of(raw: Question, results: list[Result], subset: tuple[str, ...], g: Any) -> float | None:
     r = results[0]
     if np.ndim(r.outcome.value):
         return None
 
     def off(log_e: float) -> float:
-        moved = tuple(g(x, 10.0**log_e) if k in subset else _rows(x) for k, x in enumerate(r.wide))
+        moved = tuple(g(x, 10.0**log_e) if n in subset else _rows(x) for n, x in zip(raw.inputs, r.wide, strict=True))
         return value_off(raw, r, moved, r.probe.scalar)
 
     for log_e in roots(off, float("nan"), np.arange(-13.0, 2.1, 1.5)):
         e = float(f"{10.0**log_e:.2g}")
         for tried in (e, 10.0**log_e):
-            if _after(raw, results, subset, partial(_second, g, tried)):
+            if _after(raw, results, subset, partial(_second, g, tried), _rows):
                 return tried
     return None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure import penalty
+from refcl.oracle.measure import penalty, settings
 from refcl.oracle.measure.lab import Lab, difference
 from refcl.oracle.measure.reweighted import importance
 from refcl.oracle.names.difference import Difference
@@ -50,7 +50,7 @@ def _pairs_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
             f = lab.right_value if right else lab.value
             return n * f((a, x), None, {"same": same})
 
-        inside, outside = np.linspace(0.15, 0.85, 9) * margin, np.linspace(1.2, 2.2, 7) * margin
+        inside, outside = np.linspace(0.15, 0.85, 13) * margin, np.linspace(1.2, 2.2, 7) * margin
         if cosine:  # up to 2
             inside, outside = np.minimum(inside, 1.9), np.minimum(outside, np.linspace(1.7, 1.95, 7))
         curves[alike] = [
@@ -73,15 +73,17 @@ def _pairs_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
         for got, want, grid in parts:
             if np.allclose(np.diff(got), np.diff(want), rtol=1e-5, atol=1e-7):
                 continue
-            p, p_want = _polynomial(grid, got), _polynomial(grid, want)
-            where = f"d from {grid[0]:.3g} to {grid[-1]:.3g}"
-            if p is None:
-                found.append(say("another function of the distance", where, who=who))
-                break
-            told = _said_of(p, margin) if not alike else ""
-            law, right = _written(p), _written(p_want)
-            found.append(say("another polynomial of the distance", where, who=who, law=law, right=right, why=told))
+            for most in (len(grid), 8):  # a kink, as of a hinge, may lie beyond
+                p = _polynomial(grid[:most], got[:most])
+                if p is not None:
+                    break
+            told = "" if alike or p is None else _said_of(p, margin)
+            laws = (_law_of(grid[:most], got[:most]), _law_of(grid[:most], want[:most]))
+            found.append(_another_law(who, grid[:most], laws, "d²/2 where same, max(m - d, 0)²/2 where not", told))
             break
+    one, other = (np.diff(curves[alike][0][0]) for alike in (True, False))
+    if len(found) == 2 and np.allclose(one, other, rtol=1e-5, atol=1e-7):
+        return [say("both kinds alike", law=found[0].measured)]
     return found
 
 
@@ -111,7 +113,66 @@ def _triplets_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
     gaps = np.array([g for g in gaps if near - g > 0.05 and (how != "cosine" or far - g < 1.95)])
     here, there = (np.array([slope(d, float(g)) for g in gaps]) for d in (near, far))
     alike = np.all(np.isfinite(here)) and np.allclose(here, there, atol=1e-5)
-    return penalty.named_penalty(gaps, here, margin) if alike else []
+    found = penalty.named_penalty(gaps, here, margin) if alike else []
+    return found or ([] if how == "cosine" else _by_side(lab, rows))
+
+
+# Of a triangle anchor, positive, negative: which side is swept, from where to where, and the other two.
+SIDES = (
+    ("anchor and positive", 0, (1.0, 2.0), (0.6, 1.5)),
+    ("anchor and negative", 1, (0.4, 1.4), (1.5, 1.8)),
+    ("positive and negative", 2, (0.3, 1.3), (1.5, 1.4)),
+)
+
+
+def _by_side(lab: Lab, rows: tuple[Any, ...]) -> list[Difference]:
+    """Say what a triplet's loss is a function of, side by side of its triangle, where the hinge is open."""
+    found = []
+    for who, side, (low, high), others in SIDES:
+        grid = np.linspace(low, high, 13)
+        values: list[tuple[float, float]] = []
+        for d in grid:
+            p, n, m = np.insert(others, side, d).tolist()
+            x = (p * p + n * n - m * m) / (2 * p)  # the negative, seen from the anchor along the positive
+            anchor, positive, negative = (y.copy() for y in rows)
+            positive[0] = anchor[0] + (p, 0.0, 0.0)
+            negative[0] = anchor[0] + (x, math.sqrt(n * n - x * x), 0.0)
+            triplet = (anchor, positive, negative)
+            values.append((lab.value(triplet), lab.right_value(triplet)))
+        factor = len(rows[0]) if lab.question.recipe.reduction == "mean" else 1
+        moved, right = factor * (np.array(values) - values[0]).T
+        if not np.allclose(moved, right, rtol=1e-6, atol=1e-8):
+            if _polynomial(grid, moved) is None:  # the hinge may close, or open, on the way
+                cut = next(
+                    (c for c in (slice(7), slice(-7, None)) if _polynomial(grid[c], moved[c]) is not None), slice(13)
+                )
+                grid, moved, right = grid[cut], moved[cut] - moved[cut][0], right[cut] - right[cut][0]
+            laws = (_law_of(grid, moved), _law_of(grid, right))
+            nearer = " (the nearer of the negative's two)" if side and lab.question.setting("swap") else ""
+            found.append(_another_law(f"the distance of {who}{nearer}", grid, laws, "the distances as they are asked"))
+    return found
+
+
+def _another_law(who: str, grid: Any, laws: tuple[str, str], change: str, why: str = "") -> Difference:
+    where = f"d from {grid[0]:.3g} to {grid[-1]:.3g}"
+    return say("another law of the distance", where, who=who, law=laws[0], right=laws[1], why=why, change=change)
+
+
+def _law_of(x: Any, y: Any) -> str:
+    """Write what is a polynomial of the distance, or the root of its square and an epsilon."""
+    p = _polynomial(x, y)
+    if p is not None:
+        return _written(p)
+    for sign in (1.0, -1.0):
+
+        def off(log_e: float, sign: float = sign) -> Any:
+            root = np.sqrt(x * x + 10.0**log_e)
+            return sign * (root - root[0]) - y
+
+        for log_e in settings.roots(lambda e: float(off(e)[-1]), float("nan"), np.arange(-9.0, 1.0, 0.5)):
+            if np.max(np.abs(off(log_e))) < 1e-7:
+                return f"{'-' if sign < 0 else '+'}√(d² + {10.0**log_e:.3g})"
+    return "another function of d"
 
 
 def _at_angle(x: Any, toward: Any, cosine: float) -> Any:
@@ -158,11 +219,17 @@ def _temperatures_of_anchors(lab: Lab, tried: list[Result]) -> list[Difference]:
     for said, f in (("mean", np.mean), ("smallest", np.min), ("largest", np.max), ("first", lambda t: t[0])):
         if all(_one_temperature(q, r, float(f(r.wide[1]))) for r in tried):
             return [say("one temperature for all", "temperature", which=said)]
+    square = [r for r in tried if r.wide[0].shape[0] == r.wide[0].shape[1]]
+    if square and all(_is_at(q, r, (r.wide[0] * (r.wide[1][:, None] / r.wide[1]), r.wide[1])) for r in square):
+        return [say("temperatures by column", "temperature")]
     return []
 
 
 def _one_temperature(q: Any, r: Result, t: float) -> bool:
-    inputs = (r.wide[0], np.full_like(r.wide[1], t))
+    return _is_at(q, r, (r.wide[0], np.full_like(r.wide[1], t)))
+
+
+def _is_at(q: Any, r: Result, inputs: tuple[Any, ...]) -> bool:
     answer = q.expected(inputs, None, r.probe.upstream)
     return bool(np.all(np.abs(answer.value - r.outcome.value) <= 64 * r.outcome.eps * answer.value_size))
 

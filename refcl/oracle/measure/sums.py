@@ -34,15 +34,18 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
             return [say("linear")]
         return [say("pairs alone")]
     # Entries with a row in common may stand in its sum; a coupling too weak to be told is no news there.
-    more, fewer = g & ~w & _apart(bench), w & ~g
+    absent = (np.abs(got) <= (1e-7 if bench.lab.trusted else 1e-4) * scale) & off
+    more, fewer = g & ~w & _apart(bench), w & absent
     found = []
     if np.any(more):
         ea, eb = (int(x) for x in np.argwhere(more)[0])
         share = np.sum(more) / max(np.sum(off & ~w), 1)
         everywhere = " (the whole matrix: one softmax over all rows)" if share > 0.9 else ""
+        if bench.lab.question.recipe.inside == "model aware":
+            everywhere += ": the temperature, which all share, depends on similarities that are no positives', or else"
         where = f"{entry_name(bench, ea)} and {entry_name(bench, eb)}"
         found.append(say("one sum for several anchors", where, everywhere=everywhere))
-    if np.any(fewer):
+    if np.any(fewer) and (bench.lab.trusted or not found):
         pairs = [(int(a), int(b)) for a, b in np.argwhere(fewer) if a < b]
         if not pairs:
             return found

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.oracle.measure.bench import Bench
+from refcl.oracle.measure.bench import Bench, column_name
 from refcl.oracle.measure.freedoms import expected, targets_read
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.names.difference import Difference
@@ -28,7 +28,7 @@ def unit(bench: Bench) -> Unit:
     inputs, companions = bench.inputs(bench.draw(0))
     facts = q.under(bench.lab.probe(inputs, None, companions)).facts(inputs, bench.lab.scalar)
     tau = facts.temperature or 1.0
-    anchors = facts.anchors
+    anchors = bench.shape[0] if bench.steps else facts.anchors
     if q.recipe.reduction == "mean":
         return Unit(1 / (tau * anchors), anchors)
     return Unit(1 / tau, anchors)
@@ -184,11 +184,11 @@ def _all(bench: Bench, rows: Any, right: Any) -> bool:
 
 
 def _row(bench: Bench, i: int) -> str:
-    return f"anchor {i}" if not bench.gram else f"anchor {bench.rows[i][0]} {bench.rows[i][1]}"
+    return f"anchor {' '.join(map(str, bench.rows[i]))}" if bench.gram or bench.steps else f"anchor {i}"
 
 
 def _column(bench: Bench, j: int) -> str:
-    return f"column {j}" if not bench.gram else f"{bench.rows[j][0]} {bench.rows[j][1]}"
+    return column_name(bench, j) if not bench.gram else f"{bench.rows[j][0]} {bench.rows[j][1]}"
 
 
 def ranks_of_chosen(bench: Bench, m: Measured) -> list[Difference]:
@@ -208,7 +208,15 @@ def ranks_of_chosen(bench: Bench, m: Measured) -> list[Difference]:
         which = ": these are the easiest (the least similar), not the hardest"
     elif got < want:
         which = ": fewer than there should be"
+    elif _as_many(bench, m):
+        which = ": as many as there should be, chosen by something else than their similarity to the anchor"
     return [say("some ranks of the negatives", got=say_ranks(got), want=say_ranks(want), total=total, which=which)]
+
+
+def _as_many(bench: Bench, m: Measured) -> bool:
+    negative = ~m.positive
+    got, want = (np.sum(np.abs(g[:, negative]) > m.tell, axis=1) for g in (m.got, m.want))
+    return np.array_equal(got, want)
 
 
 def _candidates(bench: Bench) -> int:

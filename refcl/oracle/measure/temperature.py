@@ -64,12 +64,18 @@ class Law(NamedTuple):
     name: str = ""
 
 
+def laws(question: Question) -> list[Law]:
+    """Return the laws that a temperature may obey, where there is one."""
+    if not question.recipe.scaled:
+        return []
+    return [Law(said, formula, _law(question, partial(_alone, f), 0.0), name) for formula, said, f, name in LAWS]
+
+
 def temperature_law(question: Question, results: list[Result]) -> Law | None:
     """Return how the temperature that is measured depends on the one that is passed, where it is a temperature."""
     if not question.recipe.scaled:
         return None
-    wrapped = [Law(said, formula, _law(question, partial(_alone, f), 0.0), name) for formula, said, f, name in LAWS]
-    for law in wrapped:
+    for law in laws(question):
         if fits_value(question, results[:1], law.at) and fits_value(question, results, law.at):
             return law
     wrong = [r for r in results if not agrees(r.right, r.outcome, scalar=False, grads=False)]
