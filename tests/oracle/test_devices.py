@@ -1,0 +1,231 @@
+"""Losses of JAX programs and of many ranks, as people hand them over: what works, and what is said where it cannot."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import refcl
+from refcl.oracle import check, from_jax, from_module, from_torch, numeric, world
+
+ONE: dict[str, Any] = {"inputs": tuple(np.random.default_rng(0).standard_normal((2, 4, 6))), "only_inputs": True}
+
+
+def jax_parts() -> Any:
+    jax = pytest.importorskip("jax", reason="the adapter is JAX's")
+    jnp = jax.numpy
+
+    def unit(x: Any) -> Any:
+        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+    def info_nce(query: Any, key: Any, temperature: Any) -> Any:
+        logits = unit(query) @ unit(key).T / temperature
+        return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
+
+    return jax, unit, info_nce
+
+
+# A temperature that is no array.
+
+
+@pytest.mark.parametrize("how", ["static", "nondiff", "float"])
+def test_a_scalar_that_jax_cannot_trace_is_a_number(how: str) -> None:
+    jax, _, info_nce = jax_parts()
+    if how == "static":
+        candidate = jax.jit(info_nce, static_argnames=("temperature",))
+    elif how == "nondiff":
+        candidate = jax.custom_vjp(info_nce, nondiff_argnums=(2,))
+        candidate.defvjp(
+            lambda q, k, t: (info_nce(q, k, t), (q, k)),
+            lambda t, rows, g: tuple(g * d for d in jax.grad(info_nce, (0, 1))(*rows, t)),
+        )
+    else:
+
+        def candidate(query: Any, key: Any, temperature: Any) -> Any:
+            return info_nce(query, key, float(temperature))
+
+    report = check(from_jax(candidate), "info_nce", **ONE)
+    assert report.ok, str(report)
+    assert report.gradient_judged
+    assert not report.scalar_judged
+    assert "is a plain number to it" in str(report)
+
+
+def test_a_mistake_is_named_where_the_temperature_is_static() -> None:
+    jax, _, info_nce = jax_parts()
+
+    @functools.partial(jax.jit, static_argnames=("temperature",))
+    def candidate(query: Any, key: Any, temperature: Any) -> Any:
+        return info_nce(query, jax.lax.stop_gradient(key), temperature)
+
+    assert check(from_jax(candidate), "info_nce", **ONE).verdict == "keys-detached"
+
+
+# What to type instead.
+
+
+def test_a_function_of_jax_without_its_adapter() -> None:
+    _, _, info_nce = jax_parts()
+    for candidate in (info_nce, numeric(info_nce)):
+        report = check(candidate, "info_nce", **ONE)
+        assert "wrap the function in from_jax" in report.reason
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module; got a function"):
+        from_module(info_nce)
+
+
+def test_who_communicates_is_sent_to_world() -> None:
+    jax, _, info_nce = jax_parts()
+
+    def candidate(query: Any, key: Any, temperature: Any) -> Any:
+        return jax.lax.pmean(info_nce(query, key, temperature), "devices")
+
+    assert 'framework="jax"' in check(from_jax(candidate), "info_nce").reason
+
+
+@pytest.mark.parametrize(
+    ("loss", "candidate", "said"),
+    [
+        ("sup_con", lambda z, labels, temperature=0.1: 0.0, "its temperature directly after z: lambda z, temperature"),
+        ("info_nce", lambda batch, temperature: 0.0, "lambda query, key, temperature: mine(…)"),
+        ("nt_xent", lambda z, labels, temperature: 0.0, "its labels would be given one of a, b"),
+        ("triplet_margin", lambda a, p, n, axis=-1, margin=1.0: 0.0, "lambda anchor, positive, negative, margin: mine"),
+    ],
+)
+def test_arguments_in_another_order(loss: str, candidate: Any, said: str) -> None:
+    assert said in check(candidate, loss).reason
+
+
+def test_a_loss_for_each_anchor_is_told_how_to_say_so() -> None:
+    report = check(lambda q, k, temperature: refcl.info_nce(q, k, temperature, reduction="none")[0], "info_nce")
+    assert report.reason.endswith('If it is the loss of each anchor, say reduction="none".')
+
+
+# Ranks that are a mapped axis.
+
+
+def of_a_device(query: Any, key: Any, temperature: Any, *, offset: bool = True, gradient: str = "all") -> Any:
+    jax, unit, _ = jax_parts()
+    stop, me, n = jax.lax.stop_gradient, jax.lax.axis_index("devices"), len(key)
+    keys = jax.lax.all_gather(unit(key), "devices")
+    keys = keys if gradient == "all" else stop(keys).at[me].set(unit(key))
+    logits = unit(query) @ keys.reshape(-1, key.shape[1]).T / temperature
+    positive = jax.numpy.arange(n) + (me * n if offset else 0)
+    losses = jax.nn.logsumexp(logits, axis=1) - logits[jax.numpy.arange(n), positive]
+    return jax.lax.pmean(losses.mean(), "devices"), {"logits": logits}
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [
+        ({}, "correct"),
+        ({"offset": False}, "rank-offset-missing"),
+        ({"gradient": "own"}, "remote-gradients-dropped"),
+    ],
+)
+def test_a_loss_over_a_named_axis(settings: dict[str, Any], verdict: str) -> None:
+    report = world(functools.partial(of_a_device, **settings), "info_nce", framework="jax", **ONE)
+    assert report.verdict == verdict, str(report)
+    assert report.scalar_judged
+    assert "It returns 2 things" in str(report)
+
+
+# Ranks that are processes.
+
+
+def of_a_process(query: Any, key: Any, temperature: Any) -> Any:
+    torch = pytest.importorskip("torch", reason="its processes are PyTorch's")
+    normalize = torch.nn.functional.normalize
+    n, rank, keys = len(query), torch.distributed.get_rank(), [torch.zeros_like(key), torch.zeros_like(key)]
+    torch.distributed.all_gather(keys, key.detach())
+    keys[rank] = key
+    logits = normalize(query) @ normalize(torch.cat(keys)).T / temperature
+    return torch.nn.functional.cross_entropy(logits, rank * n + torch.arange(n))
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")  # where other tests have started JAX, which the ranks do not touch
+def test_a_loss_beside_other_things_in_its_processes() -> None:
+    pytest.importorskip("torch", reason="its processes are PyTorch's")
+    for more in (lambda loss: {"contrastive_loss": loss}, lambda loss: (loss, 0.5), lambda loss: loss):
+        report = world(
+            from_torch(lambda query, key, temperature, of=more: of(of_a_process(query, key, temperature))),
+            "info_nce",
+            framework="torch.distributed",
+            **ONE,
+        )
+        assert report.verdict == "remote-gradients-dropped", str(report)
+    report = world(lambda query, key, temperature: 1.0, "info_nce", framework="torch.distributed")
+    assert "the function returned a float; expected a tensor that is the loss" in report.reason
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_a_rank_that_raises_does_not_let_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="its processes are PyTorch's")
+    from refcl.oracle.candidates import processes
+
+    def raises(query: Any, key: Any, temperature: Any) -> Any:
+        if torch.distributed.get_rank():
+            raise ValueError("no such rank")
+        return of_a_process(query, key, temperature)
+
+    def once_more(query: Any, key: Any, temperature: Any) -> Any:
+        for _ in range(1 + torch.distributed.get_rank()):
+            loss = of_a_process(query, key, temperature)
+        return loss
+
+    monkeypatch.setattr(processes, "FAILED", 0.2)
+    report = world(raises, "info_nce", framework="torch.distributed")
+    assert report.reason == "rank 1 raised ValueError: no such rank"  # long before its patience ends
+    monkeypatch.setattr(processes, "PATIENCE", 1.0)
+    report = world(once_more, "info_nce", framework="torch.distributed")
+    assert "the ranks do not all reach the same collectives" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("framework", "said"),
+    [
+        ("numpy", 'world(candidate, …, framework="torch")'),
+        ("torch", 'world(candidate, …, framework="torch.distributed")'),
+    ],
+)
+def test_a_framework_that_was_not_said(framework: str, said: str) -> None:
+    pytest.importorskip("torch", reason="its functions are PyTorch's")
+
+    def of_a_rank(query: Any, key: Any, comm: Any) -> Any:
+        return of_a_process(query / query.norm(), key, 0.2)
+
+    report = world(of_a_rank, "info_nce", framework=framework, temperature=0.2)
+    assert said in report.reason
+
+
+def test_where_the_communicator_goes() -> None:
+    report = world(lambda query, key, temperature: 0.0, "info_nce")
+    assert "its last argument, temperature, would be given the communicator" in report.reason
+    report = world(lambda query, key, comm: 0.0, "info_nce", framework="jax", temperature=0.2)
+    assert 'it takes comm, which framework="jax" does not hand over' in report.reason
+
+
+def test_gradients_of_all_ranks_rows_are_too_many() -> None:
+    def of_a_rank(query: Any, key: Any, comm: Any) -> Any:
+        positive = comm.rank * len(query) + np.arange(len(query))
+        return refcl.info_nce(query, np.concatenate(comm.all_gather(key)), 0.2, positive=positive)
+
+    report = world(of_a_rank, "info_nce", temperature=0.2)
+    assert "a rank's gradient of key has shape (6, 12); expected (3, 12), of its own rows" in report.reason
+
+
+def test_neither_positives_nor_masks_are_shifted_by_the_rank() -> None:
+    def of_a_rank(a: Any, b: Any, comm: Any) -> Any:
+        n, z = len(a), [np.concatenate(comm.all_gather(x)) for x in (a, b)]
+        m, i, rows = len(z[0]), np.arange(len(a)), np.concatenate(z)
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        mine = np.concatenate([comm.rank * n + i, m + comm.rank * n + i])
+        logits = rows[mine] @ rows.T / 0.2
+        as_rank_0 = np.concatenate([i, m + i])
+        logits[np.arange(2 * n), as_rank_0] = -np.inf
+        positive = logits[np.arange(2 * n), np.roll(as_rank_0, n)]
+        return np.mean(np.log(np.exp(logits).sum(axis=1)) - positive)
+
+    report = world(of_a_rank, "nt_xent", temperature=0.2)
+    assert report.verdict == "rank-offset-missing", str(report)
+    assert "each rank masks the row that is itself on rank 0" in str(report)
