@@ -98,7 +98,7 @@ def world(
     Returns
     -------
     report : Report
-        As of `check`. The value compared is the mean over ranks.
+        As of `check`. The value compared is the mean over ranks; where gradients are added, their sum is as right.
 
     Raises
     ------
@@ -129,9 +129,16 @@ def world(
     notes: dict[str, str] = {}
 
     def judged(run: Callable[[list[Share]], list[Any]]) -> Report:
+        report = of_values(run, np.mean)
+        if averaged or report.ok:
+            return report
+        added = of_values(run, np.sum)  # the values of ranks add up where their gradients do
+        return added if added.ok else report
+
+    def of_values(run: Callable[[list[Share]], list[Any]], both: Callable[[Any], Any]) -> Report:
         def together(*arguments: Any, **named: Any) -> Any:
             shares = _shares(arguments, k, named, ranks)
-            value, grads = _together(run(shares), shares, question.inputs)
+            value, grads = _together(run(shares), shares, question.inputs, both)
             if grads is None:
                 return value
             local, shared = grads[:k], grads[k:]
@@ -265,11 +272,13 @@ def _run_torch(per_rank: Callable[..., Any], shares: list[Share], notes: dict[st
     return [(x.detach(), filled[each * r : each * (r + 1)]) for r, x in enumerate(losses)]
 
 
-def _together(answers: list[Any], shares: list[Share], names: tuple[str, ...]) -> tuple[Any, tuple[Any, ...] | None]:
-    """Return the mean of the ranks' values, the gradients of all rows, and the sums of the shared scalars', if any."""
+def _together(
+    answers: list[Any], shares: list[Share], names: tuple[str, ...], both: Callable[[Any], Any]
+) -> tuple[Any, tuple[Any, ...] | None]:
+    """Return the ranks' values as one, the gradients of all rows, and the sums of the shared scalars', if any."""
     k, dtype = len(names), shares[0][0][0].dtype
     if not any(isinstance(answer, tuple) for answer in answers):
-        return np.asarray(np.mean([float(value) for value in answers]), dtype=dtype), None
+        return np.asarray(both([float(value) for value in answers]), dtype=dtype), None
     if not all(isinstance(answer, tuple) and len(answer) == 2 for answer in answers):
         raise CannotJudge("each rank must return (value, grads), with the gradients of its local arrays.")
     values = [value for value, _ in answers]
@@ -285,7 +294,7 @@ def _together(answers: list[Any], shares: list[Share], names: tuple[str, ...]) -
             )
     local = tuple(np.concatenate([np.asarray(g[j]) for g in grads]) for j in range(k))
     shared = tuple(np.asarray(_sum([g[j] for g in grads])) for j in range(k, counts[0]))
-    return np.asarray(np.mean([float(v) for v in values]), dtype=dtype), (*local, *shared)
+    return np.asarray(both([float(v) for v in values]), dtype=dtype), (*local, *shared)
 
 
 def _shares(arguments: tuple[Any, ...], k: int, named: dict[str, Any], ranks: int) -> list[Share]:

@@ -229,3 +229,117 @@ def test_neither_positives_nor_masks_are_shifted_by_the_rank() -> None:
     report = world(of_a_rank, "nt_xent", temperature=0.2)
     assert report.verdict == "rank-offset-missing", str(report)
     assert "each rank masks the row that is itself on rank 0" in str(report)
+
+
+# What a gradient that is not the value's is made of.
+
+
+def log_softmax_parts(query: Any, key: Any, temperature: Any) -> Any:
+    """The value, ∂L/∂s and what stands around it: rows of length 1, and the way back through their length."""
+    rows = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, key)]
+
+    def back(k: int, dz: Any) -> Any:
+        x, z = (query, key)[k], rows[k]
+        return (dz - np.sum(dz * z, axis=1, keepdims=True) * z) / np.linalg.norm(x, axis=1, keepdims=True)
+
+    value, grads = refcl.softmax_contrastive(rows[0] @ rows[1].T, temperature)
+    return value, grads.ds, rows, back
+
+
+def test_a_matrix_that_stands_transposed_in_a_backward() -> None:
+    def candidate(query: Any, key: Any, temperature: Any) -> Any:
+        value, ds, (a, b), back = log_softmax_parts(query, key, temperature)
+        return value, (back(0, ds.T @ b), back(1, ds @ a))
+
+    said = str(check(candidate, "info_nce"))
+    assert "∂L/∂s stands transposed in it" in said
+    assert "[dquery, dkey]" in said
+
+
+def of_everyone(query: Any, key: Any, comm: Any) -> Any:
+    """Everyone's rows on every rank, with the ranks that anchors and candidates live on, and one's own rows."""
+    n = len(query)
+    rows = [np.concatenate(comm.all_gather(x)) for x in (query, key)]
+    rank = np.arange(n * comm.size) // n
+    return (*log_softmax_parts(*rows, 0.2), rank, slice(comm.rank * n, (comm.rank + 1) * n))
+
+
+def test_the_share_of_other_ranks_is_missing_in_both_gradients() -> None:
+    def of_a_rank(query: Any, key: Any, comm: Any) -> Any:
+        value, ds, (a, b), back, rank, here = of_everyone(query, key, comm)
+        ds = np.where(rank[:, None] == rank, ds, 0.0)
+        return value, (back(0, ds @ b)[here], back(1, ds.T @ a)[here])
+
+    report = world(of_a_rank, "info_nce", temperature=0.2, whole=True)
+    assert "the share of the other ranks' rows is missing" in str(report)
+
+
+def test_a_share_that_goes_to_another_rank() -> None:
+    def of_a_rank(query: Any, key: Any, comm: Any) -> Any:
+        value, ds, (a, b), back, rank, here = of_everyone(query, key, comm)
+        sent = [(np.where(rank[:, None] == r, ds, 0.0).T @ a).reshape(comm.size, -1, a.shape[1]) for r in (0, 1, 2)]
+        sent[0] = sent[0][[0, 2, 1]]  # what rank 0's anchors send to the other two is exchanged
+        return value, (back(0, ds @ b)[here], back(1, np.concatenate(sum(sent)))[here])
+
+    said = str(world(of_a_rank, "info_nce", ranks=3, temperature=0.2, whole=True))
+    assert "what rank 0's rows send to rank 2 arrives at rank 1" in said
+
+
+@pytest.mark.parametrize(("averaged", "ok"), [(False, True), (True, False)])
+def test_values_add_up_where_gradients_do(averaged: bool, ok: bool) -> None:
+    def of_a_rank(query: Any, key: Any, comm: Any) -> Any:
+        _, ds, (a, b), back, _, here = of_everyone(query, key, comm)
+        share = np.zeros_like(ds)
+        share[here] = ds[here]
+        mine = refcl.info_nce(a[here], b, 0.2, positive=np.arange(len(a))[here], reduction="sum")[0] / len(a)
+        return mine, (back(0, ds @ b)[here], back(1, comm.all_reduce(share).T @ a)[here])
+
+    assert world(of_a_rank, "info_nce", temperature=0.2, averaged=averaged).ok == ok
+
+
+def test_a_gradient_of_the_temperature_that_every_rank_holds_whole_is_a_factor() -> None:
+    def of_a_rank(query: Any, key: Any, temperature: Any, comm: Any) -> Any:
+        rows, n = [np.concatenate(comm.all_gather(x)) for x in (query, key)], len(query)
+        value, grads = refcl.info_nce(*rows, temperature)
+        here = slice(comm.rank * n, (comm.rank + 1) * n)
+        return value, (grads.dquery[here], grads.dkey[here], grads.dtemperature)
+
+    report = world(of_a_rank, "info_nce", ranks=3, averaged=False)
+    assert report.verdict == "temperature-gradient-wrong"
+    assert "the scalar's gradient is multiplied by world size" in str(report)
+
+
+# Numbers that have a reason.
+
+
+def test_a_mean_over_pairs_of_views_is_a_factor_with_a_name() -> None:
+    report = check(lambda views, temperature: refcl.cmc(views, temperature)[0] / 6, "cmc")
+    assert report.verdict == "scaled-by-constant"
+    assert "1/(V(V-1)), V views" in str(report)
+
+
+def test_a_class_that_is_counted_with_oneself() -> None:
+    def candidate(z: Any, labels: Any) -> Any:
+        positives = np.sum(labels[:, None] == labels, axis=1) - 1
+        weight = (positives / (positives + 1) / len(z)).astype(z.dtype)
+        losses, grads = refcl.sup_con(z, 0.2, labels=labels, reduction="none", upstream=weight)
+        return np.sum(losses * weight), (grads.dz,)
+
+    report = check(candidate, "sup_con", temperature=0.2)
+    assert "oneself included (P + 1), not by its P positives" in str(report)
+
+
+def test_a_number_that_is_subtracted_from_one_s_own_logit() -> None:
+    def candidate(a: Any, b: Any, temperature: Any) -> Any:
+        x, n = np.concatenate([a, b]), len(a)
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        z, less = x / length, 10 * np.eye(2 * n, dtype=a.dtype)
+        value, grads = refcl.softmax_contrastive(
+            z @ z.T - less * temperature, temperature, positive=np.roll(np.arange(2 * n), n)
+        )
+        dz = (grads.ds + grads.ds.T) @ z
+        dx = (dz - np.sum(dz * z, axis=1, keepdims=True) * z) / length
+        return value, (dx[:n], dx[n:], grads.dtemperature - np.sum(grads.ds * less))
+
+    report = check(candidate, "nt_xent")
+    assert "as where 10 is subtracted from one's own logit" in str(report)

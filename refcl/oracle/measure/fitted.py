@@ -184,7 +184,7 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
     r = f.w / want_w
     if np.max(np.abs(r - 1)) < 1e-4:
         return []
-    shown = ", ".join(f"{x:.4g}" for x in r)
+    shown = ", ".join(f"{x if abs(x) > 1e-6 else 0:.4g}" for x in r)
     if not np.all(live):
         gone = [names[k] for k in np.flatnonzero(~live)]
         sides = {n for n, _ in gone}
@@ -204,6 +204,8 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
                 ": each anchor weighs as many as it has positives, one average over all positive pairs, not anchor by"
                 " anchor"
             )
+        elif np.allclose(r, p / (p + 1), atol=1e-3):
+            why = ": each is divided by all of its class, oneself included (P + 1), not by its P positives"
     inputs, _ = bench.inputs(bench.draw(0))
     held = bench.lab.question.companions(inputs)
     if "positives" in held:
@@ -237,4 +239,6 @@ def _constants(names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Diff
         return [say("masked with 0", name="" if part else None, part=part)]
     if 0 < eps < 1e-3 and np.allclose(values, v, rtol=1e-3) and abs(float(f"{eps:.1g}") / eps - 1) < 1e-3:
         return [say("epsilon after the shift", eps=eps, part=part)]
-    return [say("constant in the sums", constant=v, log=np.log(abs(v)), part=part)]
+    less = 1 / tau - np.log(abs(v))
+    how = f", as where {less:.4g} is subtracted from one's own logit" if abs(float(f"{less:.2g}") - less) < 1e-4 else ""
+    return [say("constant in the sums", constant=v, log=np.log(abs(v)), part=part, how=how)]
