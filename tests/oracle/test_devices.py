@@ -343,3 +343,41 @@ def test_a_number_that_is_subtracted_from_one_s_own_logit() -> None:
 
     report = check(candidate, "nt_xent")
     assert "as where 10 is subtracted from one's own logit" in str(report)
+
+
+def test_pairs_that_count_as_negatives_and_as_positives() -> None:
+    def candidate(image: Any, text: Any, log_scale: Any, bias: Any) -> Any:
+        """Each block of two rows counts once more as negatives, its positives too."""
+        value, grads = refcl.sig_lip(image, text, log_scale, bias)
+        n, block = len(image), np.arange(len(image)) // 2
+        lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in (image, text)]
+        a, b = image / lengths[0], text / lengths[1]
+        s, scale = a @ b.T, np.exp(log_scale)
+        more = (block[:, None] == block) / n
+        slope = more / (1 + np.exp(-scale * s - bias))
+        back = [scale * slope @ b, scale * slope.T @ a]
+        drows = [
+            (d - np.sum(d * z, axis=1, keepdims=True) * z) / x for d, z, x in zip(back, (a, b), lengths, strict=True)
+        ]
+        return value + np.sum(more * np.logaddexp(0, scale * s + bias)), (
+            grads.dimage + drows[0],
+            grads.dtext + drows[1],
+            grads.dlog_scale + np.sum(slope * scale * s),
+            grads.dbias + np.sum(slope),
+        )
+
+    said = str(check(candidate, "sig_lip"))
+    assert "the positives (image i with text i) count as negatives 1 times and as positives 1 times" in said
+    assert "count as negatives 2 times and as positives 0 times [image 0 with text 1" in said
+
+
+def test_a_wrong_value_is_explained_where_its_gradient_is_another_s() -> None:
+    def candidate(query: Any, key: Any) -> Any:
+        """The next row is the positive, and for the last itself: an index that is clamped, which takes its gradient."""
+        positive = np.minimum(np.arange(len(query)) + 1, len(query) - 1)
+        value, grads = refcl.info_nce(query, key, 0.2, positive=positive)
+        return value, (grads.dquery[:, ::-1], grads.dkey)
+
+    said = str(check(candidate, "info_nce", temperature=0.2))
+    assert "anchor query 0's positive is key 1, expected key 0" in said
+    assert "the gradient dquery is not that of the value" in said

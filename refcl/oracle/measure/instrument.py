@@ -92,10 +92,10 @@ def inside(
     untrusted = with_grads and not bench_lab.trusted
     if untrusted and all(agrees(r.right, r.outcome, value=False) for r in with_grads):
         done.differences.append(gradient.wrong_value(with_grads[0]))
-    elif untrusted:
-        done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
-    if not done.differences:
+    else:
         _inside(bench_lab, tried, done, shape, extra)
+        if untrusted:
+            done.differences += gradient.wrong_gradients(question, gradient.numeric_pairs(bench_lab, with_grads))
     done.differences = list(dict.fromkeys(done.differences))
     if not any(d.name for d in done.differences):
         # What is as near as that is no other formula, whatever a fit makes of it.
@@ -219,6 +219,7 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
     targets.ranks_of_chosen,
     pairs.who_meets_whom,
     pairs.weights,
+    pairs.apart,
     _law,
     freedoms.margin_read,
     sums.shared_sums,
