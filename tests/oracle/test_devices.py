@@ -345,6 +345,7 @@ def test_a_number_that_is_subtracted_from_one_s_own_logit() -> None:
     assert "as where 10 is subtracted from one's own logit" in str(report)
 
 
+@pytest.mark.slow
 def test_pairs_that_count_as_negatives_and_as_positives() -> None:
     def candidate(image: Any, text: Any, log_scale: Any, bias: Any) -> Any:
         """Each block of two rows counts once more as negatives, its positives too."""
@@ -371,6 +372,7 @@ def test_pairs_that_count_as_negatives_and_as_positives() -> None:
     assert "count as negatives 2 times and as positives 0 times [image 0 with text 1" in said
 
 
+@pytest.mark.slow
 def test_a_wrong_value_is_explained_where_its_gradient_is_another_s() -> None:
     def candidate(query: Any, key: Any) -> Any:
         """The next row is the positive, and for the last itself: an index that is clamped, which takes its gradient."""
