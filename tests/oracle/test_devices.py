@@ -326,7 +326,7 @@ def test_a_class_that_is_counted_with_oneself() -> None:
         return np.sum(losses * weight), (grads.dz,)
 
     report = check(candidate, "sup_con", temperature=0.2)
-    assert "oneself included (P + 1), not by its P positives" in str(report)
+    assert "the sum over its P positives is divided by P + 1" in str(report)
 
 
 def test_a_number_that_is_subtracted_from_one_s_own_logit() -> None:

@@ -184,7 +184,7 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
     r = f.w / want_w
     if np.max(np.abs(r - 1)) < 1e-4:
         return []
-    shown = ", ".join(f"{x if abs(x) > 1e-6 else 0:.4g}" for x in r)
+    shown = ", ".join(f"{x:.4g}" for x in np.where(np.abs(r) < 1e-6, 0.0, r))
     if not np.all(live):
         gone = [names[k] for k in np.flatnonzero(~live)]
         sides = {n for n, _ in gone}
@@ -204,8 +204,8 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
                 ": each anchor weighs as many as it has positives, one average over all positive pairs, not anchor by"
                 " anchor"
             )
-        elif np.allclose(r, p / (p + 1), atol=1e-3):
-            why = ": each is divided by all of its class, oneself included (P + 1), not by its P positives"
+        if np.allclose(r, p / (p + 1), atol=1e-3):
+            why = ": P/(P + 1), the sum over its P positives is divided by P + 1, oneself counted among them"
     inputs, _ = bench.inputs(bench.draw(0))
     held = bench.lab.question.companions(inputs)
     if "positives" in held:
