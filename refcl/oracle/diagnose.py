@@ -15,8 +15,10 @@ from refcl.oracle.evidence import Call, Expectations, Invariant, Result, invaria
 from refcl.oracle.factors import Fit, fit
 from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure import instrument
+from refcl.oracle.measure.gradient import wrong_scalar
 from refcl.oracle.measure.instrument import Measurement
 from refcl.oracle.measure.precision import few_digits
+from refcl.oracle.measure.settings import usable
 from refcl.oracle.mistakes import DISTRIBUTED, Variation, variations
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.numerics import cancellation, constant_inside, noise, raw_exponentials_fail
@@ -222,6 +224,10 @@ def _named(
     singles: list[Finding] = []
     if right is not None and not (right.exact and right.scalar_agrees):
         finding = _as_finding(question, right, (), "")
+        if finding.ids == ("temperature-gradient-wrong",):
+            there = [(r, r.right.dscalar) for r in usable(results) if r.right.dscalar and r.outcome.eps < 1e-10]
+            measured = wrong_scalar(question, there)
+            finding = replace(finding, detail="" if measured is None else measured.what)
         if len(finding.ids) == 1:
             singles.append(finding)
         elif finding.ids:

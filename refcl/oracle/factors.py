@@ -46,7 +46,6 @@ class Fit(NamedTuple):
     offset: Factor
     gradient: Factor | None  # None where no gradient was judged
     scalar_agrees: bool
-    scalar: Factor | None = None  # of the scalar's gradient, where it does not agree and has one
 
     @property
     def exact(self) -> bool:
@@ -88,8 +87,6 @@ class Fit(NamedTuple):
                 parts.append(f"the gradient is multiplied by {gradient.said()}")
         if not self.offset.is_zero:
             parts.append(f"the value is off by {self.offset.said()}")
-        if self.scalar is not None and self.scalar.names:
-            parts.append(f"the scalar's gradient is multiplied by {self.scalar.said()}")
         return "; ".join(parts)
 
 
@@ -108,19 +105,7 @@ def fit(question: Question, results: list[Result], expected: Callable[[int], Exp
         return None
     value, offset = found
     scalar_agrees = gradient is None or _scalar_goes_along(question, results, expected, value, gradient)
-    scalar = None if scalar_agrees else _scalar_factor(question, results, expected)
-    return Fit(value, offset, gradient, scalar_agrees, scalar)
-
-
-def _scalar_factor(question: Question, results: list[Result], expected: Callable[[int], Expected]) -> Factor | None:
-    def fits(numbers: tuple[float, ...], upto: int | None = None) -> bool:
-        return all(
-            agrees(scaled(expected(k), 1.0, numbers[k]), results[k].outcome, value=False, grads=False)
-            for k in range(upto or len(results))
-        )
-
-    got, want = results[0].outcome.dscalar, expected(0).dscalar
-    return _named(question, results, SCALES, got / want if got and want else float("nan"), fits)
+    return Fit(value, offset, gradient, scalar_agrees)
 
 
 def _scalar_goes_along(

@@ -306,7 +306,7 @@ def test_a_gradient_of_the_temperature_that_every_rank_holds_whole_is_a_factor()
 
     report = world(of_a_rank, "info_nce", ranks=3, averaged=False)
     assert report.verdict == "temperature-gradient-wrong"
-    assert "the scalar's gradient is multiplied by world size" in str(report)
+    assert "it is world size times what it should be" in str(report)
 
 
 # Numbers that have a reason.
