@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge
 from refcl.oracle.companions import OPTIONAL
 from refcl.oracle.gradcheck import derivative
+from refcl.oracle.raised import CannotJudge
+from refcl.oracle.returned import numbers, signature_of
 
 HOLDS = ("temperature", "log_scale", "scale")
 
@@ -83,6 +84,8 @@ def from_module(
 
     Raises
     ------
+    TypeError
+        Where the module is none of PyTorch's.
     ValueError
         Where the parameter does not exist or ``holds`` is none of the three.
     """
@@ -90,6 +93,8 @@ def from_module(
 
     if holds not in HOLDS:
         raise ValueError(f"from_module: holds must be one of {', '.join(HOLDS)}; got {holds!r}.")
+    if not hasattr(module, "named_parameters"):
+        raise TypeError(f"from_module: expected a torch.nn.Module; got a {type(module).__name__}.")
     parameters = dict(module.named_parameters())
     single = [name for name, p in parameters.items() if p.numel() == 1]
     name = parameter if parameter is not None else (single[0] if len(single) == 1 else None)
@@ -169,37 +174,63 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
         Takes and returns NumPy arrays.
     """
     jax: Any = importlib.import_module("jax")
-
-    # Newer versions moved it out of the experimental corner.
-    wide: Any = getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")  # noqa: B009
-
     notes: dict[str, str] = {}
 
-    def value_and_grads(inputs: Any, upstream: Any, companions: Any) -> Any:
+    def value_and_grads(arrays: Any, scalars: Any, upstream: Any, companions: Any, fixed: tuple[float, ...]) -> Any:
         names = [name for name in OPTIONAL if name in companions]
+        inputs = (*arrays, *scalars)
 
         def loss(*x: Any) -> Any:
             by_name = companions | dict(zip(names, x[len(inputs) :], strict=True))
-            return _loss_of(function(*x[: len(inputs)], **by_name), jax.Array, notes)
+            return loss_of(function(*x[: len(inputs)], *fixed, **by_name), jax.Array, notes)
 
         value, pull = jax.vjp(loss, *inputs, *(companions[name] for name in names))
         given = np.ones(value.shape) if upstream is None else jax.numpy.reshape(upstream, value.shape)
         return value, pull(jax.numpy.asarray(given, dtype=value.dtype))
 
-    compiled = jax.jit(value_and_grads)
+    compiled = jax.jit(value_and_grads, static_argnums=4)
+    traced = [True, False]  # where a scalar cannot be traced, it is handed over as a plain number
 
     @functools.wraps(function)
     def candidate(*arguments: Any, upstream: Any = None, **companions: Any) -> Any:
         tree = jax.tree_util
-        with wide(True):
+        with in_double():
             dtype = tree.tree_leaves(arguments)[0].dtype
             inputs = tree.tree_map(lambda x: np.asarray(x, dtype=dtype), arguments)
-            value, grads = compiled(inputs, upstream, companions)
+            k = sum(np.ndim(tree.tree_leaves(x)[0]) > 0 for x in inputs)
+            numbers = tuple(float(x) for x in inputs[k:])
+            try:
+                if traced[0]:
+                    value, grads = compiled(inputs[:k], inputs[k:], upstream, companions, ())
+            except Exception as error:
+                if not numbers or not _untraceable(jax, error):
+                    raise
+                traced.pop(0)
+            if not traced[0]:
+                value, grads = compiled(inputs[:k], (), upstream, companions, numbers)
+                notes["a number"] = (
+                    "What it takes after the arrays is a plain number to it, as a static or nondiff argument is: that"
+                    " has no gradient."
+                )
             return np.asarray(value), tree.tree_map(np.asarray, grads)
 
     candidate.few_shapes = True  # type: ignore[attr-defined]  # each costs a compilation
     candidate.notes = notes  # type: ignore[attr-defined]
     return _taking_upstream(candidate, function)
+
+
+def in_double() -> Any:
+    """Return the context in which JAX computes in double precision where inputs have it."""
+    jax: Any = importlib.import_module("jax")
+
+    # Newer versions moved it out of the experimental corner.
+    return getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")(True)  # noqa: B009
+
+
+def _untraceable(jax: Any, error: Exception) -> bool:
+    """Return whether a function asked a traced array for what only a number has: its truth, its hash, its digits."""
+    kinds = (jax.errors.JAXTypeError, jax.errors.UnexpectedTracerError)
+    return isinstance(error, kinds) or "Non-hashable static arguments" in str(error)
 
 
 def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -227,7 +258,7 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
         def given(*x: Any) -> Any:
             return of_arrays(*x[:k], **companions | dict(zip(names, x[k:], strict=True)))
 
-        value = given(*inputs)
+        value = numbers(given(*inputs), "the value", alone=True)
         if np.ndim(value):
             raise CannotJudge("numeric: the function must return a scalar; its gradient is not defined otherwise.")
         grads = []
@@ -279,7 +310,7 @@ def _line(function: Callable[..., Any], inputs: list[Any], k: int, where: tuple[
     return along
 
 
-def _loss_of(returned: Any, kind: Any, notes: dict[str, str]) -> Any:
+def loss_of(returned: Any, kind: Any, notes: dict[str, str]) -> Any:
     """Return the loss where it comes with other things: the first of a tuple, or what is called a loss."""
     if isinstance(returned, kind):
         return returned
@@ -304,7 +335,7 @@ def _loss_of(returned: Any, kind: Any, notes: dict[str, str]) -> Any:
 def _backward_torch(value: Any, leaves: list[Any], upstream: Any, notes: dict[str, str]) -> Any:
     torch: Any = importlib.import_module("torch")
 
-    value = _loss_of(value, torch.Tensor, notes)
+    value = loss_of(value, torch.Tensor, notes)
     host = value.detach().cpu().numpy()
     if not value.requires_grad:
         return host, tuple(np.zeros(x.shape, dtype=host.dtype) for x in leaves)
@@ -322,7 +353,7 @@ def _backward_torch(value: Any, leaves: list[Any], upstream: Any, notes: dict[st
 def _taking_upstream(candidate: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a candidate the signature of the function, and the upstream gradient that it can take."""
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(signature_of(function).parameters.values())
     except (TypeError, ValueError):
         return candidate
     given = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "upstream"]

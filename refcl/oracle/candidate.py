@@ -5,7 +5,6 @@ Out: an `Outcome`: value, gradients and the precision that they can be held to. 
 at afterwards.
 """
 
-import inspect
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.companions import COMPANIONS, OPTIONAL
+from refcl.oracle.companions import COMPANIONS, MEMORY, OPTIONAL
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
-from refcl.oracle.raised import remedy, shortened
+from refcl.oracle.raised import CannotJudge, remedy, shortened
+from refcl.oracle.returned import alike, array_gradient, numbers, said_shape, signature_of, spacing
 
 # How people call the scalar, where it stands after the arrays with a default of its own.
 SCALAR_NAMES = {
@@ -25,16 +25,6 @@ SCALAR_NAMES = {
     "log_scale": ("log_scale", "logit_scale", "log_logit_scale", "theta"),
     "weight": ("weight", "lam", "lambda_", "w"),
 }
-
-
-class CannotJudge(Exception):
-    """The candidate gave nothing that could be compared; the message is one sentence that says why."""
-
-    def __init__(self, reason: str, trace: str = "", *, refused: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.trace = trace
-        self.refused = refused  # by a raise or an assert of its own
 
 
 @dataclass
@@ -131,7 +121,7 @@ class Candidate:
             where = f'on probe "{probe.name}" ({probe.sizes}, {probe.dtype})'
             last = traceback.extract_tb(error.__traceback__)[-1].line or ""
             raise CannotJudge(
-                f"the candidate raised {said} {where}.{remedy(said)}",
+                f"the candidate raised {said} {where}.{remedy(said, self.few_shapes)}",
                 shortened(error),
                 refused=last.lstrip().startswith(("raise", "assert")),
             ) from None
@@ -140,21 +130,22 @@ class Candidate:
         value, given = self._split(returned)
         if self.question.in_a_tuple and given and (isinstance(given[0], tuple | list) or np.ndim(given[0]) == 3):
             given = (*given[0], *given[1:])
-        value_array = _numbers(value, "the value")
-        precisions = [_eps(value_array), _eps(probe.inputs[0])]
+        value_array = numbers(value, "the value", alone=given is None)
+        precisions = [spacing(value_array), spacing(probe.inputs[0])]
         own = self.question.value_shape(probe.inputs, probe.scalar)
         shape = (int(np.prod(own)),) if own else ()
-        if value_array.shape not in (own, *_alike(shape)):
+        if value_array.shape not in (own, *alike(shape)):
+            each = ' If it is the loss of each anchor, say reduction="none".' if own == () and value_array.ndim else ""
             raise CannotJudge(
-                f"the value has shape {value_array.shape}; expected {_said(own)} "
-                f'with reduction="{self.question.recipe.reduction}".'
+                f"the value has shape {value_array.shape}; expected {said_shape(own)} "
+                f'with reduction="{self.question.recipe.reduction}".{each}'
             )
         grads: tuple[Any, ...] | None = None
         dscalar: float | None = None
         dmore: tuple[Any, ...] = ()
         if given is not None:
             arrays, dscalar, dmore = self._gradients(given, probe)
-            precisions += [_eps(g) for g in arrays]
+            precisions += [spacing(g) for g in arrays]
             grads = tuple(g.astype(np.float64) for g in arrays)
         eps = max(*precisions, self.coarse)
         return Outcome(value_array.astype(np.float64).reshape(shape), grads, dscalar, eps, self.noise, dmore)
@@ -236,7 +227,7 @@ class Candidate:
                 self.notes[f"none {name}"] = f"Its gradient of {name} is None: judged as zeros."
                 arrays.append(np.zeros_like(x))
                 continue
-            arrays.append(_array_gradient(g, name, x.shape))
+            arrays.append(array_gradient(g, name, x.shape))
         dscalar = self._scalar_gradient(given[k], str(self.question.scalar)) if has_scalar and len(given) > k else None
         rest = given[k + has_scalar :]
         held = self.question.settings | self.question.companions(probe.inputs) if rest else {}
@@ -245,7 +236,7 @@ class Candidate:
             if name not in self.question.given
             else None
             if g is None
-            else _array_gradient(g, name, held[name].shape).astype(np.float64)
+            else array_gradient(g, name, held[name].shape).astype(np.float64)
             for g, name in zip(rest, more, strict=False)
         )
         return arrays, dscalar, dmore
@@ -253,19 +244,10 @@ class Candidate:
     def _scalar_gradient(self, given: Any, name: str) -> float:
         if given is None:
             return float("nan")
-        number = _numbers(given, f"the gradient of the {name}")
+        number = numbers(given, f"the gradient of the {name}")
         if number.size != 1:
             raise CannotJudge(f"the gradient of the {name} has shape {number.shape}; expected ().")
         return float(number.reshape(()))
-
-
-def _array_gradient(given: Any, name: str, shape: tuple[int, ...]) -> Any:
-    array = _numbers(given, f"the gradient of {name}")
-    if array.shape != shape:
-        turned = array.ndim > 1 and np.swapaxes(array, -1, -2).shape == shape
-        hint = f" It is transposed: return swapaxes(d{name}, -1, -2)." if turned else ""
-        raise CannotJudge(f"the gradient of {name} has shape {array.shape}; expected {shape}.{hint}")
-    return array
 
 
 def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: bool | None = None) -> Candidate:
@@ -291,7 +273,7 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     if passes_scalar is None and hasattr(function, "takes_scalar"):
         passes_scalar = bool(function.takes_scalar)
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = list(signature_of(function).parameters.values())
     except (TypeError, ValueError):
         return Candidate(
             function,
@@ -325,16 +307,18 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
             f"the candidate requires {len(required)} positional arguments "
             f"({', '.join(p.name for p in required)}); {question.loss} gives it {arrays}{also}."
         )
+    names = [p.name for p in positional]
     if passes_scalar is None:
-        further = positional[k] if len(positional) > k else None
         known = SCALAR_NAMES.get(str(question.scalar), ())
-        if further is not None and further.name in COMPANIONS and any(p.name in known for p in positional[k + 1 :]):
-            raise CannotJudge(
-                f"the candidate must take its {question.scalar} directly after {arrays}: {_line(question, True)}."
-            )
-        passes_scalar = question.scalar is not None and (
-            len(required) > k or (further is not None and further.name in known)
-        )
+        stands = [i for i, name in enumerate(names) if name in known and (i > k or len(name) > 1)]
+        if stands and k not in stands:
+            raise CannotJudge(_directly_after(question, str(question.scalar), arrays, True))
+        passes_scalar = question.scalar is not None and (len(required) > k or bool(stands))
+    if passes_more and names[k + passes_scalar :][: len(scalars)] != scalars:
+        raise CannotJudge(_directly_after(question, " and ".join(scalars), arrays, passes_scalar))
+    taken = next((p.name for p in positional[:k] if p.name in ("labels", *MEMORY, *OPTIONAL)), None)
+    if taken is not None:
+        raise CannotJudge(f"its {taken} would be given one of {arrays}: {_line(question, bool(passes_scalar))}.")
     companions = tuple(
         p.name
         for p in parameters
@@ -356,44 +340,13 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     return Candidate(function, question, *passes, noise, few, notes=notes, needs_weight=needs)
 
 
+def _directly_after(question: Question, scalar: str, arrays: str, passes_scalar: bool) -> str:
+    return f"the candidate must take its {scalar} directly after {arrays}: {_line(question, passes_scalar)}."
+
+
 def _line(question: Question, passes_scalar: bool) -> str:
     """Return what to type around a function whose arguments stand otherwise."""
     arrays = ("views",) if question.in_a_tuple else question.inputs
-    names = ", ".join((*arrays, *([str(question.scalar)] if passes_scalar else []), *question.companions_needed))
+    scalars = ([str(question.scalar)] if passes_scalar else []) + [n for n in question.more if n not in question.given]
+    names = ", ".join((*arrays, *scalars, *question.companions_needed))
     return f"lambda {names}: mine(…), with its own arguments in their order"
-
-
-def _numbers(x: Any, what: str) -> Any:
-    """Return an array of floating-point numbers, or say what came instead."""
-    if hasattr(x, "detach"):
-        raise CannotJudge(
-            f"{what} is a {type(x).__module__.partition('.')[0]} tensor; wrap the function in from_torch."
-        )
-    try:
-        array = np.asarray(x)
-    except Exception as error:
-        raise CannotJudge(f"{what} can't be read as an array: {type(error).__name__}.") from None
-    if array.dtype == object or array.dtype.kind in "SUV":
-        raise CannotJudge(f"{what} is a {type(x).__name__}, not a number or an array of numbers.")
-    if array.dtype.kind == "c":
-        raise CannotJudge(f"{what} is complex.")
-    if array.dtype.kind in "iub":
-        raise CannotJudge(f"{what} is made of integers ({array.dtype}): something was rounded or truncated.")
-    return array
-
-
-def _eps(x: Any) -> float:
-    # Half precision is held to single: its own error is a finding, not an excuse.
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-        return float(np.finfo(np.float32).eps)
-    return max(float(np.finfo(x.dtype).eps), float(np.finfo(np.float64).eps))
-
-
-def _alike(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    if shape == ():
-        return (), (1,), (1, 1)
-    return (shape, (*shape, 1), (2, shape[0] // 2))
-
-
-def _said(shape: tuple[int, ...]) -> str:
-    return "a scalar" if shape == () else str(shape)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import Candidate, CannotJudge, Outcome, wrap
+from refcl.oracle.candidate import Candidate, Outcome, wrap
 from refcl.oracle.candidates.shapes import as_function, stacked
 from refcl.oracle.candidates.shapes import by_columns as columns
 from refcl.oracle.compare import agrees, coarseness, compare
@@ -21,6 +21,7 @@ from refcl.oracle.mistakes import CATALOGUE
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.probes import ABOUT, FINITE_ONLY, Probe, probes
 from refcl.oracle.question import Question, ask
+from refcl.oracle.raised import CannotJudge
 from refcl.oracle.report import Judged, Report
 from refcl.strips.workers import one_blas_thread
 
@@ -317,7 +318,7 @@ def _some_failed(candidate: Candidate, results: list[Result], failed: list[tuple
             f" It is built for batches of {n} rows, as it seems: say check(…, shape=({n}, {d})), or take N from the"
             " arrays."
         )
-    elif not judged and "shape" in reason.reason + reason.trace:
+    elif not judged and reason.trace and "shape" in reason.reason + reason.trace:
         hint = " If it is built for one batch size, say which: check(…, shape=(N, D))."
     else:
         hint = ""

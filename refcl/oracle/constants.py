@@ -19,6 +19,7 @@ class Facts(NamedTuple):
     negatives: int  # of one anchor
     temperature: float | None
     ranks: int = 1
+    views: int = 2
 
 
 class Named(NamedTuple):
@@ -52,6 +53,8 @@ SCALES = (
     Named("number of negatives", lambda x: x.negatives),
     Named("1/number of negatives", lambda x: 1 / x.negatives if x.negatives else None),
     Named("K/(K+1), K negatives", lambda x: x.negatives / (x.negatives + 1)),
+    Named("1/V, V views", lambda x: 1 / x.views if x.views > 2 else None),
+    Named("1/(V(V-1)), V views", lambda x: 1 / (x.views * (x.views - 1)) if x.views > 2 else None),
     Named("world size", lambda x: float(x.ranks) if x.ranks > 1 else None),
     Named("1/world size", lambda x: 1 / x.ranks if x.ranks > 1 else None),
     Named("τ", _with_temperature(lambda t: t)),

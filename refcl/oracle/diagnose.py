@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Call, Expectations, Invariant, Result, invariants
 from refcl.oracle.factors import Fit, fit
@@ -26,6 +25,7 @@ from refcl.oracle.numerics import cancellation, constant_inside, noise, raw_expo
 from refcl.oracle.permuted import any_order
 from refcl.oracle.probes import ABOUT, REMEDY
 from refcl.oracle.question import Question
+from refcl.oracle.raised import CannotJudge
 from refcl.oracle.recipe import Expected
 
 

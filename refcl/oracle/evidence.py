@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge, Outcome
+from refcl.oracle.candidate import Outcome
 from refcl.oracle.compare import agrees
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
+from refcl.oracle.raised import CannotJudge
 from refcl.oracle.recipe import Expected, Recipe
 
 Call = Callable[[Probe], Outcome]

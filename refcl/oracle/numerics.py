@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge
 from refcl.oracle.compare import agrees, compare, parts
 from refcl.oracle.evidence import Call, Expectations, Result
 from refcl.oracle.mistakes import constant_term
 from refcl.oracle.question import Question
+from refcl.oracle.raised import CannotJudge
 from refcl.oracle.recipe import Extra, InLog, Recipe
 from refcl.oracle.roots import root
 

@@ -111,7 +111,7 @@ class Question:
         d = inputs[0].shape[1]
         anchors = n + m if self.two_sided else (m if self.recipe.anchors == "second" else n)
         negatives = n + m - 2 if self.recipe.candidates == "all" and self.recipe.embeddings else m - 1
-        return Facts(n, m, d, anchors, negatives, self.temperature(scalar), self.recipe.ranks)
+        return Facts(n, m, d, anchors, negatives, self.temperature(scalar), self.recipe.ranks, len(inputs))
 
     def under(self, probe: Any) -> "Question":
         """Return the question with the companions of a probe that brings its own."""

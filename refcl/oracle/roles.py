@@ -10,6 +10,8 @@ import numpy as np
 
 from refcl.oracle.recipe import Recipe
 
+RANK_0_MASKED = "oneself: the row of rank 0 is masked"
+
 
 class Roles(NamedTuple):
     rows: Any  # (A,) which of all rows are anchors
@@ -42,7 +44,8 @@ def roles_of_rows(recipe: Recipe, n: int, m: int, positive: Any, ignore: Any) ->
         ignored[:, total - ignore.shape[1] :] = ignore[rows] if len(ignore) == total else ignore
         candidates &= ~ignored
     if not recipe.itself:
-        candidates[np.arange(len(rows)), rows] = False
+        masked = on_rank_0(rows, n, m, recipe.ranks) if recipe.slip == RANK_0_MASKED else rows
+        candidates[np.arange(len(rows)), masked] = False
     else:
         candidates[np.arange(len(rows)), rows] = True
     return _with_positive(recipe, right, candidates, rows, groups, n, m)
@@ -90,6 +93,11 @@ def several(recipe: Recipe, roles: Roles, settings: dict[str, Any]) -> Roles:
     negatives = ~positives if settings.get("ignore") is None else ~(positives | np.asarray(settings["ignore"]))
     negatives = negatives | itself & ~positives if recipe.itself else negatives & ~itself
     return roles._replace(positives=positives, negatives=negatives, candidates=positives | negatives)
+
+
+def on_rank_0(rows: Any, n: int, m: int, ranks: int) -> Any:
+    """Return the rows that stand on rank 0 where these stand on their own rank."""
+    return np.where(rows >= n, n + (rows - n) % max(m // ranks, 1), rows % max(n // ranks, 1))
 
 
 def rank_of(n: int, m: int, ranks: int) -> Any:

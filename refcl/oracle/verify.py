@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge, Outcome
+from refcl.oracle.candidate import Outcome
 from refcl.oracle.check import judge
 from refcl.oracle.evidence import Result
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question, ask
+from refcl.oracle.raised import CannotJudge
 from refcl.oracle.report import Report
 from refcl.oracle.vectors import load_schema, load_vectors
 

@@ -13,11 +13,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge
+from refcl.oracle.adapters import loss_of
+from refcl.oracle.candidate import SCALAR_NAMES
 from refcl.oracle.check import check
 from refcl.oracle.question import ask
+from refcl.oracle.raised import CannotJudge
 from refcl.oracle.report import Report
+from refcl.oracle.returned import signature_of
 
+FRAMEWORKS = ("numpy", "torch", "torch.distributed", "jax", "mpi")
 Share: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]  # arrays and scalars of one rank, and what comes by name
 
 
@@ -85,7 +89,8 @@ def world(
     framework : str
         "numpy" or "torch", whose ranks are threads of this process. "torch.distributed": ``f(*local_tensors)``,
         without ``comm``, runs in one process a rank, with gloo on the loopback, so that it may communicate as it does
-        in training, in backward too. "mpi": every rank of a program under mpiexec calls `world`, and ``comm`` is
+        in training, in backward too. "jax": ``f(*local_arrays)`` is mapped over ranks by ``jax.vmap``, along the axis
+        that its collectives name. "mpi": every rank of a program under mpiexec calls `world`, and ``comm`` is
         mpi4py's ``MPI.COMM_WORLD``; there are as many ranks as the program has, and all get the report.
     **settings
         As for `check`.
@@ -93,7 +98,7 @@ def world(
     Returns
     -------
     report : Report
-        As of `check`. The value compared is the mean over ranks.
+        As of `check`. The value compared is the mean over ranks; where gradients are added, their sum is as right.
 
     Raises
     ------
@@ -107,8 +112,8 @@ def world(
     gradient, is right when averaged. The temperature is a parameter that every rank holds: its gradients, each of a
     rank's own loss, are averaged or added like those of any other.
     """
-    if framework not in ("numpy", "torch", "torch.distributed", "mpi"):
-        raise ValueError(f'world: framework must be "numpy", "torch", "torch.distributed" or "mpi", got {framework!r}.')
+    if framework not in FRAMEWORKS:
+        raise ValueError(f"world: framework must be {', '.join(map(repr, FRAMEWORKS))}; got {framework!r}.")
     if framework == "mpi":
         from refcl.oracle.candidates import mpi
 
@@ -119,10 +124,21 @@ def world(
     if not question.row.by_rows:
         raise ValueError(f"world: the arrays of {loss} are not split by their rows.")
     k = len(question.inputs)
+    if hasattr(per_rank, "notes"):  # an adapter's: its own function has the framework's arrays
+        per_rank = getattr(per_rank, "__wrapped__", per_rank)
+    notes: dict[str, str] = {}
 
     def judged(run: Callable[[list[Share]], list[Any]]) -> Report:
+        report = of_values(run, np.mean)
+        if averaged or report.ok:
+            return report
+        added = of_values(run, np.sum)  # the values of ranks add up where their gradients do
+        return added if added.ok else report
+
+    def of_values(run: Callable[[list[Share]], list[Any]], both: Callable[[Any], Any]) -> Report:
         def together(*arguments: Any, **named: Any) -> Any:
-            value, grads = _together(run(_shares(arguments, k, named, ranks)), k, arguments[0].dtype)
+            shares = _shares(arguments, k, named, ranks)
+            value, grads = _together(run(shares), shares, question.inputs, both)
             if grads is None:
                 return value
             local, shared = grads[:k], grads[k:]
@@ -130,7 +146,12 @@ def world(
                 return value, (*local, *(g / ranks for g in shared))
             return value, tuple(g / ranks if averaged else g for g in grads)
 
-        _like(together, per_rank, passes_comm=framework in ("numpy", "torch"))
+        together.notes = notes  # type: ignore[attr-defined]
+        together.few_shapes = framework == "jax"  # type: ignore[attr-defined]
+        try:
+            _like(together, per_rank, question.scalar, framework)
+        except CannotJudge as reason:
+            return Report("not judged", loss, settings, reason=reason.reason)
         return check(together, loss, ranks=ranks, **settings)
 
     if framework == "mpi":
@@ -138,24 +159,37 @@ def world(
     if framework == "torch.distributed":
         from refcl.oracle.candidates.processes import Ranks
 
-        running = Ranks(per_rank, ranks)
+        running = Ranks(per_rank, ranks, notes)
         try:
             return judged(running)
         finally:
             running.close()
-    simulated = _run_torch if framework == "torch" else _on_every_rank
-    return judged(lambda shares: simulated(per_rank, shares))
+    if framework == "jax":
+        from refcl.oracle.candidates.axis import along_an_axis
+
+        return judged(along_an_axis(per_rank, notes))
+    if framework == "torch":
+        return judged(lambda shares: _run_torch(per_rank, shares, notes))
+    return judged(lambda shares: _on_every_rank(per_rank, shares))
 
 
-def _like(function: Callable[..., Any], per_rank: Callable[..., Any], *, passes_comm: bool) -> None:
+def _like(function: Callable[..., Any], per_rank: Callable[..., Any], scalar: str | None, framework: str) -> None:
     """Give a function the signature of a rank's, without its communicator: the last argument, or the one named so."""
     try:
-        parameters = list(inspect.signature(per_rank).parameters.values())
+        parameters = list(signature_of(per_rank).parameters.values())
     except (TypeError, ValueError):
         return
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    last = next((p.name for p in reversed(parameters) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)), "")
     named = any(p.name == "comm" for p in parameters)
-    dropped = {"comm", "upstream"} | ({positional[-1].name} if passes_comm and positional and not named else set())
+    passes = framework in ("numpy", "torch")
+    if named and framework in ("torch.distributed", "jax"):
+        raise CannotJudge(f'it takes comm, which framework="{framework}" does not hand over; "torch" and "numpy" do.')
+    if passes and not named and last in SCALAR_NAMES.get(str(scalar), ()):
+        raise CannotJudge(
+            f"its last argument, {last}, would be given the communicator: let comm come last; or say which framework"
+            f" it communicates with, {', '.join(map(repr, FRAMEWORKS[2:]))}."
+        )
+    dropped = {"comm", "upstream"} | ({last} if passes and not named else set())
     kept = [p for p in parameters if p.name not in dropped]
     function.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
 
@@ -223,12 +257,13 @@ def _on_every_rank(per_rank: Callable[..., Any], shares: list[Share]) -> list[An
     return returned
 
 
-def _run_torch(per_rank: Callable[..., Any], shares: list[Share]) -> list[Any]:
+def _run_torch(per_rank: Callable[..., Any], shares: list[Share], notes: dict[str, str]) -> list[Any]:
     torch: Any = importlib.import_module("torch")
 
     leaves = [tuple(torch.tensor(x, requires_grad=True) for x in share) for share, _ in shares]
     named = [{name: torch.as_tensor(x) for name, x in share.items()} for _, share in shares]
-    losses = _on_every_rank(per_rank, list(zip(leaves, named, strict=True)))
+    returned = _on_every_rank(per_rank, list(zip(leaves, named, strict=True)))
+    losses = [loss_of(x, torch.Tensor, notes) for x in returned]
     flat = [leaf for share in leaves for leaf in share]
     # Each rank calls backward on its own loss; what meets in a leaf is added.
     grads = torch.autograd.grad(_sum(losses), flat, allow_unused=True)
@@ -237,10 +272,13 @@ def _run_torch(per_rank: Callable[..., Any], shares: list[Share]) -> list[Any]:
     return [(x.detach(), filled[each * r : each * (r + 1)]) for r, x in enumerate(losses)]
 
 
-def _together(answers: list[Any], k: int, dtype: Any) -> tuple[Any, tuple[Any, ...] | None]:
-    """Return the mean of the ranks' values, the gradients of all rows, and the sums of the shared scalars', if any."""
+def _together(
+    answers: list[Any], shares: list[Share], names: tuple[str, ...], both: Callable[[Any], Any]
+) -> tuple[Any, tuple[Any, ...] | None]:
+    """Return the ranks' values as one, the gradients of all rows, and the sums of the shared scalars', if any."""
+    k, dtype = len(names), shares[0][0][0].dtype
     if not any(isinstance(answer, tuple) for answer in answers):
-        return np.asarray(np.mean([float(value) for value in answers]), dtype=dtype), None
+        return np.asarray(both([float(value) for value in answers]), dtype=dtype), None
     if not all(isinstance(answer, tuple) and len(answer) == 2 for answer in answers):
         raise CannotJudge("each rank must return (value, grads), with the gradients of its local arrays.")
     values = [value for value, _ in answers]
@@ -248,9 +286,15 @@ def _together(answers: list[Any], k: int, dtype: Any) -> tuple[Any, tuple[Any, .
     counts = sorted({len(g) for g in grads})
     if len(counts) > 1 or counts[0] < k:
         raise CannotJudge(f"the ranks returned {' and '.join(map(str, counts))} gradients; expected {k} or {k + 1}.")
+    for name, x, g in zip(names, shares[0][0], grads[0], strict=False):
+        if np.shape(g) != x.shape:
+            raise CannotJudge(
+                f"a rank's gradient of {name} has shape {np.shape(g)}; expected {x.shape}, of its own rows, with what"
+                " all ranks send to them, as a reduce-scatter leaves it."
+            )
     local = tuple(np.concatenate([np.asarray(g[j]) for g in grads]) for j in range(k))
     shared = tuple(np.asarray(_sum([g[j] for g in grads])) for j in range(k, counts[0]))
-    return np.asarray(np.mean([float(v) for v in values]), dtype=dtype), (*local, *shared)
+    return np.asarray(both([float(v) for v in values]), dtype=dtype), (*local, *shared)
 
 
 def _shares(arguments: tuple[Any, ...], k: int, named: dict[str, Any], ranks: int) -> list[Share]:

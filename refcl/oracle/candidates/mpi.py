@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from refcl.oracle.candidate import CannotJudge
+from refcl.oracle.raised import CannotJudge
 from refcl.oracle.report import Report
 
 PATIENCE = 5.0  # seconds for which a rank that raised waits for the others, which may wait for it

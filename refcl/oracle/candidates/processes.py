@@ -7,15 +7,19 @@ Out: the same as of simulated ranks: values and gradients of every rank. What co
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge
+from refcl.oracle.adapters import loss_of
+from refcl.oracle.raised import CannotJudge, remedy
 
 PATIENCE = 60.0  # seconds for one call
+FAILED = 1.0  # for the others, where one rank has raised: they may wait for it, or say more
 
 
 class Ranks:
@@ -27,9 +31,11 @@ class Ranks:
         ``f(*local_tensors) -> value``, or with the temperature last. It may call ``torch.distributed``.
     size : int
         How many.
+    notes : dict
+        Sentences about how it behaves are added here.
     """
 
-    def __init__(self, per_rank: Callable[..., Any], size: int) -> None:
+    def __init__(self, per_rank: Callable[..., Any], size: int, notes: dict[str, str]) -> None:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise CannotJudge(
                 'processes of ranks are made by fork, which this system does not have; use framework="torch".'
@@ -37,6 +43,7 @@ class Ranks:
         context = multiprocessing.get_context("fork")
         port = _free_port()
         self.size = size
+        self.notes = notes
         self.ends: list[Any] = []
         self.processes = []
         for rank in range(size):
@@ -51,24 +58,31 @@ class Ranks:
         """Run one batch: a value and gradients for each rank."""
         for end, share in zip(self.ends, shares, strict=True):
             end.send(share)
-        answers: list[Any] = [None] * self.size
-        failed = []
-        for rank, end in enumerate(self.ends):
-            try:
-                answers[rank] = (
-                    end.recv()
-                    if end.poll(PATIENCE)
-                    else "did not answer: the ranks do not all reach the same collectives"
-                )
-            except EOFError:
-                answers[rank] = "ended its process"
-            if isinstance(answers[rank], str):
-                failed.append(rank)
-        if failed:
-            first = min(failed, key=lambda rank: "did not answer" in answers[rank])
+        answers: dict[int, Any] = {}
+        end_of_patience = time.monotonic() + PATIENCE
+        while len(answers) < self.size:
+            open_ends = [end for rank, end in enumerate(self.ends) if rank not in answers]
+            ready = wait(open_ends, max(end_of_patience - time.monotonic(), 0.0))
+            for rank, end in enumerate(self.ends):
+                if end in ready:
+                    try:
+                        answers[rank] = end.recv()
+                    except EOFError:
+                        answers[rank] = "ended its process"
+            if not ready:
+                break
+            if any(isinstance(answer, str) for answer in answers.values()):
+                end_of_patience = min(end_of_patience, time.monotonic() + FAILED)
+        said = [f"rank {rank} {answer}" for rank, answer in answers.items() if isinstance(answer, str)]
+        if not said and len(answers) < self.size:
+            silent = min(set(range(self.size)) - set(answers))
+            said = [f"rank {silent} did not answer: the ranks do not all reach the same collectives"]
+        if said:
             self.close()
-            raise CannotJudge(f"rank {first} {answers[first]}")
-        return answers
+            raise CannotJudge(f"{said[0]}{remedy(said[0])}")
+        for _, _, notes in answers.values():
+            self.notes.update(notes)
+        return [answers[rank][:2] for rank in range(self.size)]
 
     def close(self) -> None:
         """End every process."""
@@ -94,6 +108,7 @@ def _work(per_rank: Callable[..., Any], rank: int, size: int, port: int, end: An
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(size)}
     dist.init_process_group("gloo", rank=rank, world_size=size)
+    notes: dict[str, str] = {}
     while True:
         try:
             share, named = end.recv()
@@ -101,14 +116,18 @@ def _work(per_rank: Callable[..., Any], rank: int, size: int, port: int, end: An
             return
         leaves = [torch.tensor(x, requires_grad=True) for x in share]
         try:
-            value = per_rank(*leaves, **{name: torch.as_tensor(x) for name, x in named.items()})
+            returned = per_rank(*leaves, **{name: torch.as_tensor(x) for name, x in named.items()})
+            value = loss_of(returned, torch.Tensor, notes)
             grads = torch.autograd.grad(value, leaves, allow_unused=True)
             end.send(
                 (
                     float(value.detach()),
                     [np.zeros(x.shape) if g is None else g.numpy() for x, g in zip(leaves, grads, strict=True)],
+                    notes,
                 )
             )
+        except CannotJudge as reason:
+            end.send(f"was not judged: {reason.reason}")
         except Exception as error:
             first = (str(error).splitlines() or [""])[0]
             end.send(f"raised {type(error).__name__}: {first}")

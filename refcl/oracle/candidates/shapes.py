@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge
+from refcl.oracle.raised import CannotJudge
 
 STACKINGS = ("stacked", "views")
 

@@ -248,4 +248,6 @@ def _constants(names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Diff
         return [say("masked with 0", name="" if part else None, part=part)]
     if 0 < eps < 1e-3 and np.allclose(values, v, rtol=1e-3) and abs(float(f"{eps:.1g}") / eps - 1) < 1e-3:
         return [say("epsilon after the shift", eps=eps, part=part)]
-    return [say("constant in the sums", constant=v, log=np.log(abs(v)), part=part)]
+    less = 1 / tau - np.log(abs(v))
+    how = f", as where {less:.4g} is subtracted from one's own logit" if abs(float(f"{less:.2g}") - less) < 1e-4 else ""
+    return [say("constant in the sums", constant=v, log=np.log(abs(v)), part=part, how=how)]

@@ -16,6 +16,7 @@ from refcl.oracle.constants import SCALES
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure import settings, temperature
 from refcl.oracle.measure.lab import Lab, difference, numeric_gradient
+from refcl.oracle.measure.shares import of_rows
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
@@ -148,6 +149,9 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
     radial = _radial(question, name, k, of_one)
     if radial is not None:
         return radial
+    shares = of_rows(question, name, k, of_one)
+    if shares is not None:
+        return shares
     _, got, want = max(of_one, key=lambda one: float(np.max(np.abs(one[1] - one[2]))))
     wrong = np.abs(got - want) > 1e-5 * float(np.max(np.abs(want)))
     rows = np.unique(np.nonzero(wrong)[0])

@@ -236,6 +236,7 @@ STEPS: tuple[Callable[[Bench, pairs.Measured], list[Difference]], ...] = (
     penalty.anchors_chosen,
     pairs.who_meets_whom,
     pairs.weights,
+    pairs.apart,
     _law,
     freedoms.margin_read,
     sums.shared_sums,

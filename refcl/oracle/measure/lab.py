@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import CannotJudge, Outcome
+from refcl.oracle.candidate import Outcome
 from refcl.oracle.companions import MEMORY
 from refcl.oracle.probes import Probe, base_scalar
 from refcl.oracle.question import Question
+from refcl.oracle.raised import CannotJudge
 
 STEP = 2e-3  # of differences; of fourth order, so that about eleven digits stay
 

@@ -309,3 +309,30 @@ def weights(bench: Bench, m: Measured) -> list[Difference]:
         also = f" ({' or '.join(names[:2])})" if names else ""
         found.append(say("weighs", entries=words(bench, kind), times=c, names=also))
     return found if found and (ones or len(found) < len(grouped)) else []
+
+
+def apart(bench: Bench, m: Measured) -> list[Difference]:
+    """Say how often each pair counts as a negative and as a positive, where no pair sees another."""
+    q = bench.lab.question
+    if q.recipe.inside != "apart" or q.recipe.reduction != "mean":
+        return []
+    facts = q.facts(bench.inputs(m.drawn[0])[0], bench.lab.scalar)
+    most = 1 / ((facts.temperature or 1.0) * facts.anchors)  # σ(l) and σ(−l) add up to it
+    found = []
+    for kind, which in kinds(bench, m).items():
+        same: dict[tuple[float, float], list[int]] = defaultdict(list)
+        right = (0.0, 1.0) if kind.relation == "positive" else (1.0, 0.0)
+        for e in which:
+            pushed = m.want[:, e] + most * right[1]
+            slopes = np.stack([pushed, pushed - most], axis=1)
+            often = np.linalg.lstsq(slopes, m.got[:, e], rcond=None)[0]
+            if np.max(np.abs(slopes @ often - m.got[:, e])) > 1e-5 * m.scale:
+                return []
+            down, up = (round(float(x), 4) + 0.0 for x in often)
+            same[down, up].append(e)
+        said = words(bench, kind)
+        for (down, up), here in same.items():
+            if (down, up) != right and any(np.any(np.abs(m.got[:, e]) > m.tell) for e in here):
+                part = said if len(here) == len(which) else f"{len(here)} of {len(which)} of {said}"
+                found.append(say("pairs counted", listed(bench, here), entries=part, down=down, up=up))
+    return found

@@ -13,6 +13,7 @@ import numpy as np
 
 from refcl.oracle.mistakes.freed import FREED, OWN_GRADIENT
 from refcl.oracle.recipe import ONE, OVER_TEMPERATURE, Extra, Recipe, Scale
+from refcl.oracle.roles import RANK_0_MASKED, on_rank_0
 
 Vary: TypeAlias = Callable[[Recipe], Recipe | None]  # None where the mistake can't be made in this recipe
 
@@ -35,6 +36,10 @@ def variations(recipe: Recipe) -> Iterator[tuple[Variation, Recipe]]:
 
 def _if(holds: Callable[[Recipe], bool], **change: Any) -> Vary:
     return lambda r: replace(r, **change) if holds(r) else None
+
+
+def _where(holds: Callable[[Recipe], bool], vary: Vary) -> Vary:
+    return lambda r: vary(r) if holds(r) else None
 
 
 def _all(*holds: Callable[[Recipe], bool]) -> Callable[[Recipe], bool]:
@@ -150,11 +155,8 @@ def _interleaved(right: Any, n: int, m: int) -> Any:
     return np.arange(len(right)) ^ 1
 
 
-def _without_rank_offset(ranks: int) -> Callable[[Any, int, int], Any]:
-    def columns(right: Any, n: int, m: int) -> Any:
-        return np.where(right >= n, n + (right - n) % max(m // ranks, 1), right % max(n // ranks, 1))
-
-    return columns
+def _without_rank_offset(**more: Any) -> Vary:
+    return lambda r: replace(r, positive=lambda right, n, m: on_rank_0(right, n, m, r.ranks), **more)
 
 
 # What similarities are multiplied by.
@@ -324,7 +326,11 @@ WAYS: dict[str, tuple[tuple[str, Vary], ...]] = {
     ),
     "remote-gradients-dropped": (("", _detached("remote", _over_ranks)),),
     "rank-offset-missing": (
-        ("", lambda r: replace(r, positive=_without_rank_offset(r.ranks)) if _over_ranks(r) else None),
+        ("", _where(_over_ranks, _without_rank_offset())),
+        (
+            "and each rank masks the row that is itself on rank 0",
+            _where(_all(_everyone, _over_ranks), _without_rank_offset(slip=RANK_0_MASKED)),
+        ),
     ),
 }
 BANK = (
