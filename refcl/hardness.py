@@ -326,9 +326,7 @@ def small_temperature_bound(
 
     Parameters
     ----------
-    s, temperature : (N, M) array, float or () array
-        As in `softmax_contrastive`.
-    positive, ignore : optional
+    s, temperature, positive, ignore : optional
         As in `softmax_contrastive`.
 
     Returns

@@ -16,7 +16,7 @@ import numpy as np
 from refcl.oracle.companions import OPTIONAL
 from refcl.oracle.gradcheck import derivative
 from refcl.oracle.raised import CannotJudge
-from refcl.oracle.returned import numbers, signature_of
+from refcl.oracle.returned import gradients_wanted, numbers, signature_of
 
 HOLDS = ("temperature", "log_scale", "scale")
 
@@ -118,6 +118,8 @@ def from_module(
         held = learned.detach().clone()
         of = [*leaves, learned, *_learned(by_name)]
         value, grads = _backward_torch(given(*leaves, **by_name), of, upstream, notes)
+        if grads is None:
+            return value
         k = len(leaves)
         dscalar = grads[k].reshape(()) * _held(holds, float(scalar))[1]
         if not torch.equal(held, learned):
@@ -261,6 +263,8 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
         value = numbers(given(*inputs), "the value", alone=True)
         if np.ndim(value):
             raise CannotJudge("numeric: the function must return a scalar; its gradient is not defined otherwise.")
+        if not gradients_wanted():
+            return np.asarray(value, dtype=arguments[0].dtype)
         grads = []
         for i, x in enumerate(inputs):
             gradient = np.zeros_like(x)
@@ -337,6 +341,8 @@ def _backward_torch(value: Any, leaves: list[Any], upstream: Any, notes: dict[st
 
     value = loss_of(value, torch.Tensor, notes)
     host = value.detach().cpu().numpy()
+    if not gradients_wanted():
+        return host, None
     if not value.requires_grad:
         return host, tuple(np.zeros(x.shape, dtype=host.dtype) for x in leaves)
     total = value

@@ -5,12 +5,31 @@ Out: NumPy arrays.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from refcl.oracle.raised import CannotJudge
+
+
+_value_alone: ContextVar[bool] = ContextVar("_value_alone", default=False)
+
+
+@contextmanager
+def value_alone() -> Iterator[None]:
+    """Let adapters leave gradients out: of most that is measured the value is all that is looked at."""
+    before = _value_alone.set(True)
+    try:
+        yield
+    finally:
+        _value_alone.reset(before)
+
+
+def gradients_wanted() -> bool:
+    return not _value_alone.get()
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:

@@ -15,6 +15,7 @@ from refcl.oracle.companions import MEMORY
 from refcl.oracle.probes import Probe, base_scalar
 from refcl.oracle.question import Question
 from refcl.oracle.raised import CannotJudge
+from refcl.oracle.returned import value_alone
 
 STEP = 2e-3  # of differences; of fourth order, so that about eleven digits stay
 
@@ -66,7 +67,8 @@ class Lab:
             return None
 
     def value(self, inputs: tuple[Any, ...], scalar: float | None = None, companions: Any = None) -> float:
-        got = self.ask(inputs, scalar, companions)
+        with value_alone():
+            got = self.ask(inputs, scalar, companions)
         return float("nan") if got is None else float(np.sum(got.value))
 
     def right(self, inputs: tuple[Any, ...], scalar: float | None = None, companions: Any = None) -> Any:
