@@ -14,7 +14,6 @@ import numpy as np
 
 from refcl.oracle.raised import CannotJudge
 
-
 _value_alone: ContextVar[bool] = ContextVar("_value_alone", default=False)
 
 
