@@ -124,6 +124,7 @@ def of_a_device(query: Any, key: Any, temperature: Any, *, offset: bool = True, 
     ],
 )
 def test_a_loss_over_a_named_axis(settings: dict[str, Any], verdict: str) -> None:
+    pytest.importorskip("jax", reason="its devices are JAX's")
     report = world(functools.partial(of_a_device, **settings), "info_nce", framework="jax", **ONE)
     assert report.verdict == verdict, str(report)
     assert report.scalar_judged
@@ -201,6 +202,7 @@ def test_a_framework_that_was_not_said(framework: str, said: str) -> None:
 def test_where_the_communicator_goes() -> None:
     report = world(lambda query, key, temperature: 0.0, "info_nce")
     assert "its last argument, temperature, would be given the communicator" in report.reason
+    pytest.importorskip("jax", reason="its devices are JAX's")
     report = world(lambda query, key, comm: 0.0, "info_nce", framework="jax", temperature=0.2)
     assert 'it takes comm, which framework="jax" does not hand over' in report.reason
 
