@@ -124,7 +124,7 @@ def world(
     if not question.row.by_rows:
         raise ValueError(f"world: the arrays of {loss} are not split by their rows.")
     k = len(question.inputs)
-    if hasattr(per_rank, "notes"):  # an adapter's: its own function has the framework's arrays
+    if framework != "mpi" and hasattr(per_rank, "notes"):  # an adapter's: its own function has the framework's arrays
         per_rank = getattr(per_rank, "__wrapped__", per_rank)
     notes: dict[str, str] = {}
 
