@@ -859,7 +859,7 @@ MUTATIONS = rows(
     ("pushed", "where=~counted", "where=counted"),
     ("pushed", "(highest - reference)", "(reference - highest)"),
     ("pushed", "-xp.sum(share * mean_difference) / temperature", "-xp.sum(share * mean_difference)"),
-    ("one_positive", "gap - gap + 1", "constant(1.0, like=gap)"),
+    ("one_positive", "loss - loss + 1", "constant(1.0, like=gap)"),
     ("one_positive", "(-dgap / temperature)[:, None]", "(dgap / temperature)[:, None]"),
     ("several_positives", "p.less * (1 + shrunk) + p.count * shrunk", "p.less + p.count * shrunk"),
     ("several_positives", "p.fall + p.count * lower", "p.fall"),

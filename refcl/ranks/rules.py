@@ -132,9 +132,9 @@ def one_positive(temperature: Array, *, decoupled: bool = False, two_pools: bool
         if two_pools:
             gap = gap + measured(Pool(seen.highest_apart, seen.above_apart), xp.zeros_like(gap), temperature)
         occupied = gap != -xp.inf
-        zero, one = constant(0.0, like=gap), gap - gap + 1  # NaN where the gap is
+        zero = constant(0.0, like=gap)
         loss, _ = identity_forward(xp.where(occupied, gap, zero))
-        return loss, OnePositiveKnown(*seen, xp.where(occupied, one, zero))
+        return loss, OnePositiveKnown(*seen, xp.where(occupied, loss - loss + 1, zero))  # 1, and NaN where the gap is
 
     def push(dloss: Array, s: Array, roles: Roles, known: OnePositiveKnown) -> Pushed:
         xp = namespace(s)

@@ -67,6 +67,25 @@ def test_nan_wherever_one_process_has_it(spoilt: str, how: str) -> None:
     assert reached
 
 
+@pytest.mark.parametrize("negatives", ["together", "by_view"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_without_negatives_nothing_is_lost_and_nothing_warned_of(
+    rows: int, negatives: Any, rng: np.random.Generator
+) -> None:
+    a, b = rng.standard_normal((2, rows, D))
+    ignore = np.ones((2 * rows, 2 * rows), dtype=bool)
+
+    def of_rank(comm: Any) -> Any:
+        own = [slice(0, rows), slice(rows, rows)][comm.Get_rank()]
+        here = ignore if comm.Get_rank() == 0 else ignore[:0]
+        return ranks.dcl(a[own], b[own], 0.3, negatives=negatives, ignore=here, comm=comm)
+
+    for value, grads in on_threads(2, of_rank):
+        assert value == 0
+        assert not np.any(grads.da)
+        assert not np.any(grads.db)
+
+
 def test_the_comparison_finds_a_small_fault() -> None:
     case = next(cases("float64"))
 
