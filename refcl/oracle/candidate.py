@@ -17,7 +17,7 @@ from refcl.oracle.companions import COMPANIONS, MEMORY, OPTIONAL
 from refcl.oracle.probes import Probe
 from refcl.oracle.question import Question
 from refcl.oracle.raised import CannotJudge, remedy, shortened
-from refcl.oracle.returned import alike, array_gradient, numbers, said_shape, signature_of, spacing
+from refcl.oracle.returned import alike, array_gradient, numbers, of_jax, said_shape, signature_of, spacing
 
 # How people call the scalar, where it stands after the arrays with a default of its own.
 SCALAR_NAMES = {
@@ -120,8 +120,9 @@ class Candidate:
             said = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
             where = f'on probe "{probe.name}" ({probe.sizes}, {probe.dtype})'
             last = traceback.extract_tb(error.__traceback__)[-1].line or ""
+            wrapped = hasattr(self.function, "few_shapes")
             raise CannotJudge(
-                f"the candidate raised {said} {where}.{remedy(said, self.few_shapes)}",
+                f"the candidate raised {said} {where}.{remedy(said, wrapped)}",
                 shortened(error),
                 refused=last.lstrip().startswith(("raise", "assert")),
             ) from None
@@ -334,8 +335,8 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
             f"{_line(question, passes_scalar and question.base is None)}."
         )
     noise, notes = getattr(function, "noise", 0.0), getattr(function, "notes", {})
-    few, default = bool(getattr(function, "few_shapes", False)), question.recipe.hardest or question.ignore is not None
-    needs = question.scalar == "weight" and len(required) > k and not default
+    few, default = getattr(function, "few_shapes", of_jax(function)), question.ignore is not None
+    needs = question.scalar == "weight" and len(required) > k and not (default or question.recipe.hardest)
     passes = (passes_scalar, takes_upstream, companions, passes_more)
     return Candidate(function, question, *passes, noise, few, notes=notes, needs_weight=needs)
 

@@ -36,6 +36,18 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(getattr(function, "forward") if hasattr(function, "named_parameters") else function)  # noqa: B009
 
 
+def of_jax(function: Callable[..., Any]) -> bool:
+    """Return whether JAX's transformations stand around a function, or its modules in it: each shape is compiled."""
+    own = inspect.unwrap(function)
+    held = inspect.getclosurevars(own) if inspect.isfunction(own) else None
+    inside = (
+        [] if held is None else [getattr(x, "__name__", "") for x in (*held.nonlocals.values(), *held.globals.values())]
+    )
+    around = getattr(getattr(function, "__code__", None), "co_filename", "")
+    known = any(str(x).partition(".")[0] in ("jax", "jaxlib") for x in (type(function).__module__, *inside))
+    return known or "/jax/_src/" in around
+
+
 def array_gradient(given: Any, name: str, shape: tuple[int, ...]) -> Any:
     array = numbers(given, f"the gradient of {name}")
     if array.shape != shape:

@@ -74,6 +74,27 @@ def test_a_function_of_jax_without_its_adapter() -> None:
         from_module(info_nce)
 
 
+@pytest.mark.parametrize("written", ["around", "inside", "numpy"])
+def test_code_of_jax_gets_few_shapes_without_its_adapter(written: str) -> None:
+    jax, _, info_nce = jax_parts()
+    shapes = set()
+
+    def loss(query: Any, key: Any, temperature: Any) -> Any:
+        shapes.add(query.shape)
+        return info_nce(query, key, temperature)
+
+    def inside(query: Any, key: Any, temperature: Any) -> Any:
+        return jax.value_and_grad(loss, (0, 1, 2))(query, key, temperature)
+
+    def counted(query: Any, key: Any, temperature: Any) -> Any:
+        shapes.add(query.shape)
+        return refcl.info_nce(query, key, temperature)
+
+    candidate = {"around": jax.value_and_grad(loss, (0, 1, 2)), "inside": inside, "numpy": counted}[written]
+    assert check(candidate, "info_nce").ok
+    assert (len(shapes) <= 5) == (written != "numpy")
+
+
 def test_who_communicates_is_sent_to_world() -> None:
     jax, _, info_nce = jax_parts()
 
