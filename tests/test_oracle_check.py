@@ -173,6 +173,20 @@ def test_gradients_that_come_once_and_not_again_are_said() -> None:
 
 
 @pytest.mark.slow
+def test_a_slow_function_is_differentiated_on_the_small_batches_only() -> None:
+    calls = []
+
+    def counted(query: Any, key: Any, temperature: Any) -> Any:
+        calls.append(query.shape)
+        return refcl.info_nce(query, key, temperature).value
+
+    report = check(numeric(counted), "info_nce")
+    assert report.ok
+    assert report.gradient_judged
+    assert "on 4 of 16 batches" in str(report)
+    assert len(calls) < 1200
+
+
 def test_numeric_supplies_gradients() -> None:
     report = check(numeric(lambda a, b: refcl.nt_xent(a, b, 0.2)[0]), "nt_xent", temperature=0.2)
     assert report.ok

@@ -5,6 +5,7 @@ Out: a `Report`.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,14 @@ from refcl.oracle.harmless import harmless
 from refcl.oracle.measure.settings import right_for
 from refcl.oracle.mistakes import CATALOGUE
 from refcl.oracle.names.difference import Difference
-from refcl.oracle.probes import ABOUT, FINITE_ONLY, Probe, probes
+from refcl.oracle.probes import ABOUT, FINITE_ONLY, OWN_BATCH, Probe, probes
 from refcl.oracle.question import Question, ask
 from refcl.oracle.raised import CannotJudge
 from refcl.oracle.report import Judged, Report
+from refcl.oracle.returned import value_alone
 from refcl.strips.workers import one_blas_thread
+
+FEW, FEW_NUMBERS = 4, 36  # batches of which differences are taken at least, and numbers in any other
 
 
 def check(
@@ -194,19 +198,21 @@ def judge(
     ]
     decisive = [r for r in results if _decides(r)]
     _controls(decisive, names)
+    # Of differences, which are taken of some, what is not there was not asked for.
+    due = [r for r in decisive if r.outcome.grads is not None or not r.outcome.noise]
     report = Report(
         "correct",
         question.loss,
         settings or {},
-        gradient_judged=all(r.outcome.grads is not None for r in decisive),
+        gradient_judged=bool(due) and all(r.outcome.grads is not None for r in due),
         gradient_count=sum(r.outcome.grads is not None for r in decisive),
-        scalar_judged=all(r.outcome.dscalar is not None for r in decisive) and question.scalar is not None,
+        scalar_judged=bool(due) and question.scalar is not None and all(r.outcome.dscalar is not None for r in due),
         scalar_name=question.scalar,
-        more_judged=tuple(n for k, n in enumerate(question.more) if all(_more(r, k) for r in decisive)),
+        more_judged=tuple(n for k, n in enumerate(question.more) if all(_more(r, k) for r in due)),
         more_names=question.more,
         probes=judged,
     )
-    partly = _partly(question, decisive)
+    partly = _partly(question, due)
     if all(j.passed for j in judged if not j.corner):
         if partly:
             report.verdict, report.reason = "not judged", f"{partly} What came is right; return them on all batches."
@@ -288,9 +294,15 @@ def _explain(report: Report, diagnosis: Diagnosis) -> None:
 def _run(candidate: Candidate, question: Question, tried: list[Probe]) -> list[Result]:
     results: list[Result] = []
     failed: list[tuple[Probe, CannotJudge]] = []
+    due = _differentiated(tried) if candidate.noise else [p.name for p in tried]
+    if len(due) < len(tried):
+        candidate.notes["differences"] = (
+            f"Its gradients are differences of its value, which are dear: taken on {len(due)} of {len(tried)} batches."
+        )
     for probe in tried:
         try:
-            outcome = candidate(probe)
+            with nullcontext() if probe.name in due else value_alone():
+                outcome = candidate(probe)
         except CannotJudge as reason:
             if probe.corner:
                 candidate.notes[probe.name] = f'On the corner probe "{probe.name}": {reason.reason}'
@@ -302,8 +314,15 @@ def _run(candidate: Candidate, question: Question, tried: list[Probe]) -> list[R
         results.append(Result(probe, outcome, question.answer(probe)))
     if failed:
         _some_failed(candidate, results, failed)
-    _same_twice(candidate, results[0])
+    _same_twice(candidate, next((r for r in results if r.probe.name in due), results[0]))
     return results
+
+
+def _differentiated(tried: list[Probe]) -> list[str]:
+    """Return the names of the batches on which differences are taken: the user's own and the small ones."""
+    numbers = [sum(x.size for x in p.inputs) for p in tried]
+    most = max(FEW_NUMBERS, *sorted(numbers)[:FEW])
+    return [p.name for p, n in zip(tried, numbers, strict=True) if n <= most or p.name.startswith(OWN_BATCH)]
 
 
 def _some_failed(candidate: Candidate, results: list[Result], failed: list[tuple[Probe, CannotJudge]]) -> None:

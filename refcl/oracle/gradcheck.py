@@ -225,7 +225,7 @@ def _controls(label: str, exist: list[tuple[tuple[int, ...], float, Derivative]]
         raise RuntimeError(f"gradcheck: a gradient of zeros would pass for {label}; the tolerance is too large.")
 
 
-def derivative(f: Callable[[float], float], size: float = 1.0) -> Derivative:
+def derivative(f: Callable[[float], float], size: float = 1.0, steps: tuple[float, ...] = STEPS) -> Derivative:
     """Differentiate a function of one variable at 0, choosing among steps by their own error estimate.
 
     Parameters
@@ -234,6 +234,8 @@ def derivative(f: Callable[[float], float], size: float = 1.0) -> Derivative:
         A float to a float.
     size : float
         The scale on which the argument counts as large.
+    steps : tuple of float
+        Parts of the scale, tried one after the other until one is good enough.
 
     Returns
     -------
@@ -251,7 +253,7 @@ def derivative(f: Callable[[float], float], size: float = 1.0) -> Derivative:
     """
     best = Derivative(float("nan"), float("inf"), False)
     middle = f(0.0)
-    for step in STEPS:
+    for step in steps:
         h = step * size
         values = {k: f(k * h) for k in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)}
         coarse = (8 * (values[1.0] - values[-1.0]) - (values[2.0] - values[-2.0])) / (12 * h)

@@ -33,6 +33,7 @@ COLDEST = {
     "coldest": "τ = .001, where a probability is 1 or 0 to rounding: 1 - p, log p and log1p of them lose all digits",
     "coldest twins": "τ = .001 and positives that dominate: p is 1 to rounding, so that 1 - p and log p are 0",
 }
+OWN_BATCH = "your own"
 FINITE_ONLY = ("coinciding pairs", "long and short rows", "identical views")  # anything finite is right there
 NONE_TO_ADD = "divide by max(number of positives, 1), and take no logarithm of a sum of none: the loss is 0 there"
 REMEDY = {
@@ -97,7 +98,7 @@ def probes(
     few_shapes : bool
         Let batches share their size where it does not matter, for candidates that are compiled anew for each.
     """
-    found = [Probe(f"your own {k}", inputs, base_scalar(question)) for k, inputs in enumerate(own)]
+    found = [Probe(f"{OWN_BATCH} {k}", inputs, base_scalar(question)) for k, inputs in enumerate(own)]
     if not only_own:
         own_batches = {"futures": _predictive, "views": _many_views, "temperatures": _own_temperatures}
         usual = _embeddings if question.recipe.embeddings else _similarities
