@@ -26,7 +26,7 @@ def cases(module: str) -> list[dict[str, Any]]:
     """Return the cases of one file."""
     sys.path.insert(0, str(HERE))
     try:
-        common = importlib.import_module("common")
+        common = importlib.import_module("freed_common")
         before = len(common.CASES)
         made = vars(importlib.import_module(module)).setdefault("MADE", common.CASES[before:])
         return list(made)

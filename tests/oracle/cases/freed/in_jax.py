@@ -1,6 +1,6 @@
 """The same in JAX."""
 import jax, jax.numpy as jnp
-from common import case
+from freed_common import case
 from refcl.oracle import from_jax
 J = from_jax
 def n(x): return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

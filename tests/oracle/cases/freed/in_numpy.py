@@ -1,6 +1,6 @@
 """Losses with label smoothing, targets, weights, own negatives and margins, as people write them in NumPy."""
 import numpy as np
-from common import case, lse, softmax, unit, unit_back
+from freed_common import case, lse, softmax, unit, unit_back
 
 S = dict(label_smoothing=0.1)
 # ------------- right

@@ -1,7 +1,7 @@
 """The same in PyTorch, as in papers' code: F.cross_entropy, modules, momentum distillation, hard negatives."""
 import math
 import torch, torch.nn as nn, torch.nn.functional as F
-from common import case
+from freed_common import case
 from refcl.oracle import from_module, from_torch
 T = from_torch
 def n(x): return F.normalize(x, dim=-1)
