@@ -117,6 +117,33 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
     return found
 
 
+def numerators(bench: Bench, f: Fitted, tau: float) -> list[Difference]:
+    """Say in what the sums of the positives differ, where these are added inside the logarithm."""
+    form, found = f.form, []
+    live = np.abs(f.m) > 1e-5
+    b = f.beta[live]
+    if np.ptp(b) < 1e-4 * np.max(np.abs(b)) and abs(b[0] * tau - 1) > 1e-4:
+        missing = " (the temperature is missing there)" if abs(b[0] - 1) < 1e-4 else ""
+        found.append(
+            say(
+                "another temperature there",
+                entries="the positives in the numerator",
+                t=1 / b[0],
+                tau=tau,
+                missing=missing,
+            )
+        )
+    # a common factor of a sum can't be told
+    largest = [max(np.flatnonzero(form.a == a), key=lambda t: abs(f.m[t])) for a in range(len(form.anchors))]
+    relative = f.m / f.m[largest][form.a]
+    wrong = np.flatnonzero(np.abs(relative - 1) > 1e-4)
+    if len(wrong):
+        some = "; ".join(_term(bench, f, t, relative) for t in wrong[:4])
+        part = f"{len(wrong)} of {len(relative)} of the positives in the numerator, log Σ exp(s_ip/τ) over its own,"
+        found.append(say("some weigh otherwise", some, entries=part, some=some))
+    return found
+
+
 def _without_constants(f: Fitted, tau: float) -> Fitted:
     """Return the fit with what does not depend on its similarity, m exp(0 s), added to the constants of the sums."""
     flat = (np.abs(f.beta) < 1e-6 / tau) & (np.abs(f.m) > 1e-9)
@@ -149,6 +176,8 @@ def _mask_of_another_rank(
 def _temperature_missing(m: Measured, f: Fitted, want_target: Any, tau: float) -> Difference | None:
     """Say where the temperature is missing: on the positive, or on the negatives, in sum and target as one."""
     positive = m.positive[f.form.e]
+    if not np.all(want_target[m.positive]):  # where positives are added inside a logarithm, no target is theirs
+        return None
     live = np.abs(f.m) > 1e-5
     b_pos, b_neg = f.beta[positive & live], f.beta[~positive & live]
     ratio = f.target[m.positive] / want_target[m.positive]

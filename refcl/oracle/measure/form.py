@@ -42,6 +42,24 @@ class Fitted:
     target: Any
     residual: float
 
+    def parted(self, count: int) -> tuple["Fitted", "Fitted"]:
+        """Return the first sums, and the others."""
+        form, found = self.form, []
+        for sums in (slice(0, count), slice(count, None)):
+            on = (form.a < count) == (sums.start == 0)
+            terms = [(a - (sums.start or 0), e) for (a, e), here in zip(form.terms, on, strict=True) if here]
+            part = Form(form.anchors[sums], terms, form.count)
+            of = self.w[sums], self.m[on], self.beta[on], self.c[sums]
+            found.append(Fitted(part, *of, self.target, self.residual))
+        return found[0], found[1]
+
+
+def with_numerators(form: Form, positives: Any) -> Form:
+    """Return a form in which each anchor of several positives (A, E) has a sum of these besides."""
+    several = [a for a, which in enumerate(positives) if np.sum(which) > 1]
+    more = [(len(form.anchors) + k, e) for k, a in enumerate(several) for e in np.flatnonzero(positives[a])]
+    return Form([*form.anchors, *(form.anchors[a] for a in several)], [*form.terms, *more], form.count)
+
 
 def form_of(bench: Bench, m: Measured) -> Form:
     q = bench.lab.question

@@ -2,6 +2,8 @@
 
     F(s) = const + Σ_a w_a log(Σ_k m_ak exp(β_ak s_ak) + c_a) − Σ_e T_e s_e
 
+Where several positives are added inside the logarithm, an anchor has a second sum, of these, with a weight below 0.
+
 In:  a bench.
 Out: the parameters where the form explains the derivatives, and the differences from what they should be.
 """
@@ -13,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.measure.bench import Bench
-from refcl.oracle.measure.fitted import compare
-from refcl.oracle.measure.form import Fitted, Form, fit, form_of
+from refcl.oracle.measure.fitted import compare, numerators
+from refcl.oracle.measure.form import Fitted, Form, fit, form_of, with_numerators
 from refcl.oracle.measure.freedoms import both_ways, expected, weights_read
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.measure.readings import READINGS
@@ -40,16 +42,19 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
     if not np.all(np.isfinite(got)):
         return None
     u = unit(bench)
+    outside = np.zeros(form.count)  # the targets where the mean over the positives stands outside the logarithm
     want_target = np.zeros(form.count)
     per_anchor = np.zeros((len(form.anchors), form.count), bool)
     for a, e in form.terms:
         if m.positive[e]:
             per_anchor[a, e] = True
-    for a in range(len(form.anchors)):
-        which = np.flatnonzero(per_anchor[a])
-        if len(which):
-            want_target[which] += u.size / len(which)
-    expected_m, anchor = m.used[form.e].astype(float), np.ones(len(form.anchors))
+    inside = q.recipe.inside == "supervised" and q.recipe.form != "out"
+    for which in map(np.flatnonzero, per_anchor):
+        outside[which] += u.size / max(len(which), 1)
+        want_target[which] += 0.0 if inside and len(which) > 1 else u.size / max(len(which), 1)
+    own_sums = len(form.anchors)
+    form = with_numerators(form, per_anchor) if inside else form
+    expected_m, anchor = m.used[form.e].astype(float), np.where(np.arange(len(form.anchors)) < own_sums, 1.0, -1.0)
     if freed is not None:
         row = np.array([form.anchors[a] for a in form.a])
         ends = np.array([bench.entries[e] for e in form.e])
@@ -65,13 +70,17 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
     }
     angle = float(q.settings.get("angular_margin", 0.0))
     otherwise = _read_otherwise(bench, form, drawn, got, start, tau, angle)
-    if otherwise is None and freed is None:
+    if otherwise is None and freed is None and not inside:
         own = np.array([want_target[e] / u.size / max(np.sum(per_anchor[:, e]), 1) for e in form.e])
         otherwise = _added(bench, form, drawn, got, start, own * per_anchor[form.a, form.e], tau)
+    if otherwise is None and q.recipe.inside == "supervised":
+        otherwise = _picked(bench, form, drawn, got, start, per_anchor, u.size)
     if otherwise is not None or angle:
         return None if otherwise is None else (None, [otherwise])
     ones = np.ones(len(form.terms))
-    changes = ({}, {"m": ones}, {"beta": ones}, *({"c": c} for c in _oneself(bench, form, tau)))
+    changes = [{}, {"m": ones}, {"beta": ones}, *({"c": c * (anchor > 0)} for c in _oneself(bench, form, tau))]
+    if inside:
+        changes.append({"w": start["w"] * (anchor > 0), "target": outside})
     best = fit(bench, form, drawn, got, [start | change for change in changes], EXPLAINED)
     if best is None or best.residual > EXPLAINED * (1 if bench.lab.trusted else 30):
         return None
@@ -84,6 +93,14 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
         best = replace(best, m=best.m / right, w=best.w / np.where(anchor > 0, anchor, 1.0) ** by.anchors)
         every = np.where(freed.anchor > 0, freed.anchor, 1.0) ** by.anchors
         want_target = u.size * both_ways(bench, every[:, None] * freed.targets)
+    if inside:
+        best, upper = best.parted(own_sums)
+        if np.all(np.abs(upper.w) < 1e-4 * u.size * tau):
+            want_target = outside
+            averaged = np.allclose(best.target, outside, atol=1e-4 * u.size)
+            read = [say("mean of the positives' logits")] if averaged else []
+        else:
+            read = numerators(bench, upper, tau)
     return best, read + compare(bench, m, best, want_target, u.size * tau, tau)
 
 
@@ -167,6 +184,25 @@ def _added(
         c = float(np.sum(off * term) / np.sum(term * term))
         if abs(c) > 1e-7 and np.max(np.abs(off - c * term)) < 1e-5 * np.max(np.abs(off)):
             return say("a further term", c=c, term=name)
+    return None
+
+
+def _picked(
+    bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], positives: Any, size: float
+) -> Difference | None:
+    """Say whether of an anchor's several positives (A, E) only the nearest counts, or only the furthest."""
+    for which, far in (("largest", -np.inf), ("smallest", np.inf)):
+        made = []
+        for s in drawn:
+            x = np.array([s[e] for e in bench.entries])
+            ex = start["m"] * np.exp(start["beta"] * x[form.e])
+            p = (start["w"] > 0)[form.a] * start["w"][form.a] * start["beta"] * ex / (form.one_hot @ ex)[form.a]
+            others = np.where(positives, x, far)  # (A, E)
+            best = np.argmax(others, axis=1) if far < 0 else np.argmin(others, axis=1)
+            picked = np.bincount(best[np.any(positives, axis=1)], minlength=form.count)
+            made.append(form.to_entry @ p - size * picked)
+        if _alike(np.array(made), got):
+            return say("one of several positives", which=which)
     return None
 
 
