@@ -44,6 +44,7 @@ LAWS: tuple[tuple[str, str, Callable[[float], float], str], ...] = (
     ("1/ln(1/τ)", "the log-scale is not exponentiated", lambda t: 1 / math.log(1 / t), "log-scale-not-exponentiated"),
     ("-1/ln(1/τ)", "the log-scale is not exponentiated, and its sign is turned", lambda t: -1 / math.log(1 / t), ""),
     ("ln(1 + exp(τ))", "the temperature is softplus(τ)", lambda t: math.log1p(math.exp(t)), ""),
+    ("1/ln(1 + 1/τ)", "the scale is softplus(θ), not exp(θ)", lambda t: 1 / math.log1p(1 / t), ""),
     ("sigmoid(τ)", "the temperature is sigmoid(τ)", lambda t: 1 / (1 + math.exp(-t)), ""),
     ("1 + τ", "the temperature is 1 + τ", lambda t: 1 + t, ""),
 )
@@ -83,7 +84,8 @@ def temperature_law(question: Question, results: list[Result]) -> Law | None:
         return None
     here = _to_tau(question, float(wrong[0].probe.scalar or 0.0))
     passed = {round(_to_tau(question, float(x.probe.scalar or 0.0)), 12) for x in results}
-    return _constant_or_linear(question, results, here, _temperatures(question, wrong[0]), len(passed))
+    found = _temperatures(question, wrong[0])
+    return _with_a_number(question, results, here, found, len(passed)) or _point_by_point(question, results)
 
 
 def _temperatures(question: Question, r: Result) -> list[float]:
@@ -105,32 +107,65 @@ def _law(question: Question, f: Callable[[float, float], float], c: float) -> Ca
     return lambda s: _from_tau(question, f(_to_tau(question, s), c))
 
 
-def _constant_or_linear(
+# Laws with one number c, which one answer tells: from the temperature asked for and the one passed, and back.
+ONE_NUMBER: tuple[tuple[str, str, Callable[[float, float], float], Callable[[float, float], float]], ...] = (
+    (
+        "the temperature that is passed is ignored: {:.6g} is hard-coded",
+        "{:.6g}",
+        lambda t, here: t,
+        lambda here, c: c,
+    ),
+    ("the temperature is {:.6g} times what is passed", "{:.6g} τ", lambda t, here: t / here, lambda here, c: c * here),
+    ("{:.6g} is added to the temperature", "τ + {:.6g}", lambda t, here: t - here, lambda here, c: here + c),
+    (
+        "the temperature is what is passed to the power {:.6g}",
+        "τ^{:.6g}",
+        lambda t, here: math.log(t) / math.log(here),
+        lambda here, c: here**c,
+    ),
+)
+
+
+def _with_a_number(
     question: Question, results: list[Result], here: float, found: list[float], passed: int
 ) -> Law | None:
     """Return the law through what one answer asks for, where all answers obey it."""
-    for t in found:
-        t = nice(t)
-        law = Law(
-            f"the temperature that is passed is ignored: {t:.6g} is hard-coded",
-            f"{t:.6g}",
-            _law(question, lambda _, c: c, t),
-        )
-        if passed > 1 and fits_value(question, results, law.at):
-            return law
-        ratio = nice(t / here)
-        law = Law(
-            f"the temperature is {ratio:.6g} times what is passed",
-            f"{ratio:.6g} τ",
-            _law(question, lambda h, c: c * h, ratio),
-        )
-        if fits_value(question, results, law.at):
+    for t in map(nice, found):
+        for said, formula, number, law in ONE_NUMBER[1:2] if passed == 1 else ONE_NUMBER:
+            c = nice(number(t, here))
+            made = Law(said.format(c), formula.format(c), _law(question, law, c))
+            if not fits_value(question, results, made.at):
+                continue
             if passed == 1:
-                law = law._replace(
-                    said=f"it is the loss at another temperature: {t:.6g} instead of {here:.6g}", formula=f"{t:.6g}"
-                )
-            return law
+                said = f"it is the loss at another temperature: {t:.6g} instead of {here:.6g}"
+                return made._replace(said=said, formula=f"{t:.6g}")
+            if formula.startswith("τ^") and question.scalar == "log_scale":
+                return made._replace(said=f"the scale is {math.exp(c):.6g}^θ", formula=f"{math.exp(c):.6g}^-θ")
+            return made
     return None
+
+
+def _point_by_point(question: Question, results: list[Result]) -> Law | None:
+    """Return the law as a table, where the answers at each temperature that is passed ask for one."""
+    groups: dict[float, list[Result]] = {}
+    for r in results:
+        groups.setdefault(float(r.probe.scalar or 0.0), []).append(r)
+    if len(groups) < 2 or max(map(len, groups.values())) < 3:
+        return None
+    table: dict[float, float] = {}
+    for s, group in groups.items():
+        fitting = (t for t in _temperatures(question, group[0]) if fits_value(question, group, _always(question, t)))
+        t = next(fitting, None)
+        if t is None:
+            return None
+        table[s] = t
+    points = ", ".join(f"{table[s]:.4g} at {_to_tau(question, s):.4g}" for s in sorted(table))
+    at = {s: _from_tau(question, t) for s, t in table.items()}
+    return Law(f"the temperature is another function of what is passed: {points}", points, at.__getitem__)
+
+
+def _always(question: Question, t: float) -> Callable[[float], float]:
+    return lambda _: _from_tau(question, t)
 
 
 def clamped(question: Question, results: list[Result]) -> Law | None:
