@@ -160,7 +160,11 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
             _asked_otherwise(done, other, "it is right for")
     if done.settings:
         return
-    found = temperature.temperature_law(question, near) or temperature.clamped(question, results)
+    found = (
+        temperature.temperature_law(question, near)
+        or temperature.clamped(question, results)
+        or temperature.point_by_point(question, near)
+    )
     if found is not None:
         done.differences.append(_another_temperature(question, found))
         return

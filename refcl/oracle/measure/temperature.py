@@ -85,7 +85,7 @@ def temperature_law(question: Question, results: list[Result]) -> Law | None:
     here = _to_tau(question, float(wrong[0].probe.scalar or 0.0))
     passed = {round(_to_tau(question, float(x.probe.scalar or 0.0)), 12) for x in results}
     found = _temperatures(question, wrong[0])
-    return _with_a_number(question, results, here, found, len(passed)) or _point_by_point(question, results)
+    return _with_a_number(question, results, here, found, len(passed))
 
 
 def _temperatures(question: Question, r: Result) -> list[float]:
@@ -145,8 +145,10 @@ def _with_a_number(
     return None
 
 
-def _point_by_point(question: Question, results: list[Result]) -> Law | None:
+def point_by_point(question: Question, results: list[Result]) -> Law | None:
     """Return the law as a table, where the answers at each temperature that is passed ask for one."""
+    if not question.recipe.scaled or any(np.ndim(r.outcome.value) for r in results):
+        return None
     groups: dict[float, list[Result]] = {}
     for r in results:
         groups.setdefault(float(r.probe.scalar or 0.0), []).append(r)
