@@ -48,6 +48,8 @@ SCALES = (
     Named("1/(2N-1)", lambda x: 1 / (2 * x.n - 1)),
     Named("number of anchors", lambda x: x.anchors),
     Named("1/number of anchors", lambda x: 1 / x.anchors),
+    Named("N/M, M candidates", lambda x: x.n / x.m if x.m not in (0, x.n) else None),
+    Named("M/N, M candidates", lambda x: x.m / x.n if x.m not in (0, x.n) else None),
     Named("number of candidates", lambda x: x.negatives + 1.0),
     Named("1/number of candidates", lambda x: 1 / (x.negatives + 1)),
     Named("number of negatives", lambda x: x.negatives),

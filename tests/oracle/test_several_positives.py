@@ -61,7 +61,7 @@ def supervised(mistake: str, form: str) -> Any:
         ("", "correct"),
         ("margin", "a margin of 0.1 on the similarity"),
         ("others twice", "rows of z count twice in the denominator"),
-        ("as many as positives", "each anchor weighs as many as it has positives"),
+        ("as many as positives", "as many as it has positives (P), whose losses are added"),
         ("largest", "only the one with the largest similarity counts"),
         ("first", "the targets differ"),
         ("warm", "the positives in the numerator have another temperature: 0.5, expected 0.2"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from refcl.oracle.measure.bench import Bench, entry_name
 from refcl.oracle.measure.form import Fitted
-from refcl.oracle.measure.pairs import Measured, kinds, words
+from refcl.oracle.measure.pairs import Measured, kinds, named, words
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 
@@ -22,6 +22,10 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
     whole = _temperature_missing(m, f, want_target, tau)
     if whole is not None:
         return [whole]
+    b = f.beta[np.abs(f.m) > 1e-5]
+    if len(b) and np.ptp(b) < 1e-4 * abs(b[0]) and abs(b[0] * tau - 1) > 1e-4:  # everywhere: the rest is held to it
+        found.append(_another_temperature(bench, "all similarities", b[0], tau))
+        want_target, tau = want_target * b[0] * tau, 1 / b[0]
     by_kind = {}
     for kind, which in kinds(bench, m).items():
         for e in which:
@@ -67,10 +71,9 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
             continue
         b = beta[counts]
         if np.ptp(b) < 1e-4 * np.max(np.abs(b)) and abs(b[0] * tau - 1) > 1e-4:
-            t_eff = 1 / b[0]
-            where = " (the temperature is missing there)" if abs(t_eff - 1) < 1e-4 else ""
-            name = "temperature-missing-on-positive" if positive and where else ""
-            found.append(say("another temperature there", name=name, entries=said, t=t_eff, tau=tau, missing=where))
+            found.append(_another_temperature(bench, said, b[0], tau, positive))
+            if positive and np.allclose(f.target[m.positive], want_target[m.positive] * b[0] * tau, rtol=1e-4):
+                want_target = want_target * b[0] * tau  # in the numerator too
         mv = mm[counts]
         wrong = (counts & (np.abs(mm - used) > 1e-4)) | (used & ~counts)
         if not np.any(wrong):
@@ -95,7 +98,7 @@ def compare(bench: Bench, m: Measured, f: Fitted, want_target: Any, want_w: floa
             some = "; ".join(_term(bench, f, ts[k], m_rel) for k in np.flatnonzero(wrong)[:4])
             part = f"{np.sum(wrong)} of {len(ts)} of {said}"
             found.append(say("some weigh otherwise", some, entries=part, some=some))
-    found += _constants(names, c_rel, live, tau)
+    found += _constants(bench, names, c_rel, live, tau)
     shifted = _mask_of_another_rank(bench, f, m, names, c_rel, m_rel)
     if shifted is not None:
         return [shifted]
@@ -123,16 +126,7 @@ def numerators(bench: Bench, f: Fitted, tau: float) -> list[Difference]:
     live = np.abs(f.m) > 1e-5
     b = f.beta[live]
     if np.ptp(b) < 1e-4 * np.max(np.abs(b)) and abs(b[0] * tau - 1) > 1e-4:
-        missing = " (the temperature is missing there)" if abs(b[0] - 1) < 1e-4 else ""
-        found.append(
-            say(
-                "another temperature there",
-                entries="the positives in the numerator",
-                t=1 / b[0],
-                tau=tau,
-                missing=missing,
-            )
-        )
+        found.append(_another_temperature(bench, "the positives in the numerator", b[0], tau))
     # a common factor of a sum can't be told
     largest = [max(np.flatnonzero(form.a == a), key=lambda t: abs(f.m[t])) for a in range(len(form.anchors))]
     relative = f.m / f.m[largest][form.a]
@@ -142,6 +136,16 @@ def numerators(bench: Bench, f: Fitted, tau: float) -> list[Difference]:
         part = f"{len(wrong)} of {len(relative)} of the positives in the numerator, log Σ exp(s_ip/τ) over its own,"
         found.append(say("some weigh otherwise", some, entries=part, some=some))
     return found
+
+
+def _another_temperature(bench: Bench, who: str, b: float, tau: float, positive: bool = False) -> Difference:
+    missing = abs(b - 1) < 1e-4
+    names = [] if missing else named(bench, 1 / (b * tau))
+    why = (
+        " (the temperature is missing there)" if missing else f" ({' or '.join(names[:2])} times that)" if names else ""
+    )
+    name = "temperature-missing-on-positive" if positive and missing else ""
+    return say("another temperature there", name=name, entries=who, t=1 / b, tau=tau, missing=why)
 
 
 def _without_constants(f: Fitted, tau: float) -> Fitted:
@@ -206,7 +210,7 @@ def _whole(x: Any) -> bool:
 def _sides_differ(groups: Any, kind: Any, m_rel: Any, beta: Any, tau: float) -> bool:
     sides = [ts for (k, _), ts in groups.items() if k == kind]
     if len(sides) < 2:
-        return True
+        return bool(kind.first != kind.second)  # those within a view are in no other's sums
     stats = [(round(float(np.median(m_rel[ts])), 4), round(float(np.median(beta[ts]) * tau), 4)) for ts in sides]
     return len(set(stats)) > 1
 
@@ -240,6 +244,8 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
                 ": each anchor weighs as many as it has positives, one average over all positive pairs, not anchor by"
                 " anchor"
             )
+        if np.allclose(r, p, atol=1e-3):
+            why = ": as many as it has positives (P), whose losses are added, not averaged: 1/P is missing"
         if np.allclose(r, p / (p + 1), atol=1e-3):
             why = ": P/(P + 1), the sum over its P positives is divided by P + 1, oneself counted among them"
     inputs, _ = bench.inputs(bench.draw(0))
@@ -256,11 +262,16 @@ def _weights(bench: Bench, f: Fitted, names: list[Any], live: Any, want_w: float
     return [say("anchors weigh otherwise", why=why, weights=shown)]
 
 
-def _constants(names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Difference]:
+def _constants(bench: Bench, names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Difference]:
     there = live & (np.abs(c_rel) > 1e-5)
     if not np.any(there):
         return []
     values = c_rel[there]
+    ignored = np.zeros(len(names)) if bench.lab.question.ignore is None else np.sum(bench.lab.question.ignore, axis=1)
+    if len(ignored) == len(names) and np.array_equal(there, live & (ignored > 0)):
+        each = values / ignored[there]
+        if np.ptp(each) < 1e-4 * abs(each[0]) and each[0] > 0:
+            return [say("ignored entries count", logit=round(float(np.log(each[0])), 6) + 0.0)]
     sides = sorted({names[k][0] for k in np.flatnonzero(there)})
     whole_sides = all(there[k] for k in np.flatnonzero(live) if names[k][0] in sides)
     some = ", ".join(f"{n} {i}" for n, i in (names[k] for k in np.flatnonzero(there)[:4]))
@@ -278,5 +289,6 @@ def _constants(names: list[Any], c_rel: Any, live: Any, tau: float) -> list[Diff
     if 0 < eps < 1e-3 and np.allclose(values, v, rtol=1e-3) and abs(float(f"{eps:.1g}") / eps - 1) < 1e-3:
         return [say("epsilon after the shift", eps=eps, part=part)]
     less = 1 / tau - np.log(abs(v))
-    how = f", as where {less:.4g} is subtracted from one's own logit" if abs(float(f"{less:.2g}") - less) < 1e-4 else ""
+    told = bench.gram and abs(float(f"{less:.2g}") - less) < 1e-4
+    how = f", as where {less:.4g} is subtracted from one's own logit" if told else ""
     return [say("constant in the sums", constant=v, log=np.log(abs(v)), part=part, how=how)]

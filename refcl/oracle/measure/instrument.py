@@ -15,6 +15,7 @@ from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure import (
+    charges,
     freedoms,
     geometry,
     gradient,
@@ -177,6 +178,9 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
         done.differences.append(_number_said(name, formula, c, numbers.numbers(question).get(name, float("nan"))))
     if not done.settings:
         done.differences += list(rows.transforms(question, tried))
+    if not done.settings and not done.differences:
+        charge = charges.charged(question, tried)
+        done.differences += [charge] if charge else []
     if not done.differences:
         for other in settings.other_losses(question):
             if settings.fits_value(other.question, near, other.scalar):

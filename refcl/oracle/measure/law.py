@@ -73,7 +73,7 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
     if otherwise is None and freed is None and not inside:
         own = np.array([want_target[e] / u.size / max(np.sum(per_anchor[:, e]), 1) for e in form.e])
         otherwise = _added(bench, form, drawn, got, start, own * per_anchor[form.a, form.e], tau)
-    if otherwise is None and q.recipe.inside == "supervised":
+    if otherwise is None and freed is None:
         otherwise = _picked(bench, form, drawn, got, start, per_anchor, u.size)
     if otherwise is not None or angle:
         return None if otherwise is None else (None, [otherwise])
@@ -190,7 +190,14 @@ def _added(
 def _picked(
     bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], positives: Any, size: float
 ) -> Difference | None:
-    """Say whether of an anchor's several positives (A, E) only the nearest counts, or only the furthest."""
+    """Say whether of an anchor's several positives (A, E) only the nearest counts, or only the furthest.
+
+    Where it has one, whether that of all its candidates is taken for it.
+    """
+    one = np.max(np.sum(positives, axis=1)) < 2
+    if one:
+        positives = np.zeros_like(positives)
+        positives[form.a, form.e] = True
     for which, far in (("largest", -np.inf), ("smallest", np.inf)):
         made = []
         for s in drawn:
@@ -202,7 +209,7 @@ def _picked(
             picked = np.bincount(best[np.any(positives, axis=1)], minlength=form.count)
             made.append(form.to_entry @ p - size * picked)
         if _alike(np.array(made), got):
-            return say("one of several positives", which=which)
+            return say("positive picked", which=which) if one else say("one of several positives", which=which)
     return None
 
 

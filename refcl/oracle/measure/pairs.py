@@ -281,11 +281,16 @@ def _turned_by_class(bench: Bench, m: Measured) -> bool:
     return classes > 1
 
 
+def named(bench: Bench, c: float) -> list[str]:
+    """Return the names of the constants that a number may be on the bench."""
+    inputs, companions = bench.inputs(bench.draw(0))
+    r: Any = Result(Probe("", inputs, bench.lab.scalar, companions=companions), None, None)  # type: ignore[arg-type]
+    return named_factor(bench.lab.question, r, c)
+
+
 def weights(bench: Bench, m: Measured) -> list[Difference]:
     """Say which class counts more or less than it should, by a constant."""
     found, ones = [], 0
-    inputs, companions = bench.inputs(m.drawn[0])
-    r: Any = Result(Probe("", inputs, bench.lab.scalar, companions=companions), None, None)  # type: ignore[arg-type]
     grouped = kinds(bench, m)
     for kind, all_of in grouped.items():
         here = [e for e in all_of if m.used[e]]
@@ -303,7 +308,7 @@ def weights(bench: Bench, m: Measured) -> list[Difference]:
             continue
         if c == 0 or abs(c) < 1e-9:
             continue
-        names = named_factor(bench.lab.question, r, c)
+        names = named(bench, c)
         if "noise" in bench.companions and abs(c * bench.companions["noise"].shape[1] - 1) < 1e-6:
             names = ["1/K: the noise is averaged (mean), not added"]
         also = f" ({' or '.join(names[:2])})" if names else ""

@@ -1,0 +1,130 @@
+"""Formulas in the place of -log p, and functions of the temperature, that no list of names holds."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import refcl
+from refcl.oracle import check
+
+
+def unit(x: Any) -> Any:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def softmax(logits: Any) -> Any:
+    e = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+    return e / np.sum(e, axis=1, keepdims=True)
+
+
+def softplus(x: Any) -> Any:
+    return np.logaddexp(0.0, x)
+
+
+CHARGES: dict[str, Callable[[Any, Any, Any], Any]] = {  # of the logits, the similarities and the targets
+    "the squared error of the probabilities (Brier's score)": lambda x, s, t: np.mean(np.sum((softmax(x) - t) ** 2, 1)),
+    "the squared error of the logits, times 1/M": lambda x, s, t: np.mean((x - t) ** 2),
+    "the squared error of the similarities, times 1/M": lambda x, s, t: np.mean((s - t) ** 2),
+    "a binary cross-entropy of the softmax's probabilities": lambda x, s, t: np.mean(
+        np.sum(-np.log(np.where(t > 0, softmax(x), 1 - softmax(x))), axis=1)
+    ),
+    "a sigmoid for each candidate (binary cross-entropy), not one softmax": lambda x, s, t: np.mean(
+        np.sum(softplus(x) - t * x, axis=1)
+    ),
+    "each negative against the positive by itself (logistic)": lambda x, s, t: np.mean(
+        np.sum((1 - t) * softplus(x - np.diag(x)[:, None]), axis=1)
+    ),
+    "a hinge of each negative, times 1/M": lambda x, s, t: np.mean(
+        (1 - t) * np.maximum(1 + x - np.diag(x)[:, None], 0)
+    ),
+    "-p_p, the probability without its logarithm": lambda x, s, t: -np.mean(np.diag(softmax(x))),
+    "the positive alone, without the denominator": lambda x, s, t: -np.mean(np.diag(x)),
+    "softplus of the negatives' mean less the positive": lambda x, s, t: np.mean(
+        softplus(np.sum((1 - t) * x, axis=1) / (len(x) - 1) - np.diag(x))
+    ),
+}
+
+
+@pytest.mark.parametrize("said", CHARGES)
+def test_what_is_charged_in_the_place_of_a_logarithm(said: str) -> None:
+    def candidate(query: Any, key: Any, temperature: Any) -> Any:
+        s = unit(query) @ unit(key).T
+        return CHARGES[said](s / temperature, s, np.eye(len(s)))
+
+    report = check(candidate, "info_nce")
+    assert report.verdict == "differs"
+    assert said in report.differences[0].what
+
+
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [
+        (lambda t: t + 0.1, "0.1 is added to the temperature"),
+        (lambda t: t**1.5, "the temperature is what is passed to the power 1.5"),
+        (lambda t: 1.3 * t, "the temperature is 1.3 times what is passed"),
+        (lambda t: 0.3 * math.atan(t), "the temperature is another function of what is passed: "),
+    ],
+)
+@pytest.mark.parametrize("loss", ["info_nce", "nt_xent", "dcl"])
+def test_a_function_of_the_temperature(loss: str, law: Callable[[float], float], said: str) -> None:
+    pair = getattr(refcl, loss)
+    report = check(lambda a, b, temperature: pair(a, b, law(float(temperature)))[0], loss)
+    assert report.verdict == "differs"
+    assert report.differences[0].what.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"), [(lambda s: 10**s, "the scale is 10^θ"), (lambda s: softplus(s), "the scale is softplus(θ)")]
+)
+def test_a_function_of_the_log_scale(scale: Callable[[float], float], said: str) -> None:
+    def candidate(image: Any, text: Any, log_scale: Any) -> Any:
+        return refcl.clip(image, text, math.log(scale(float(log_scale))))[0]
+
+    report = check(candidate, "clip", clamp=None)
+    assert report.differences[0].what.startswith(said)
+
+
+def moco_like(query: Any, key: Any, temperature: Any, queue: Any) -> Any:
+    """Divide the positive by the number of dimensions: a mean where a sum belongs."""
+    q, k = unit(query), unit(key)
+    logits = np.concatenate([np.mean(q * k, axis=1, keepdims=True), q @ queue.T], axis=1) / temperature
+    return -np.mean(np.log(softmax(logits)[:, 0]))
+
+
+def test_the_positive_s_own_temperature_is_named_and_its_target_goes_along() -> None:
+    report = check(moco_like, "moco")
+    assert [d.name for d in report.differences] == [""]
+    assert "D times that" in report.differences[0].what
+
+
+def test_a_mean_over_the_candidates_is_a_factor_with_a_name() -> None:
+    report = check(
+        lambda query, key, temperature: refcl.info_nce(query, key, temperature)[0] * len(query) / len(key),
+        "info_nce",
+        extra_keys=3,
+    )
+    assert report.verdict == "scaled-by-constant"
+    assert "multiplied by N/M" in report.findings[0].detail
+
+
+def test_the_largest_similarity_in_the_place_of_the_positive() -> None:
+    def candidate(s: Any, temperature: Any) -> Any:
+        return -np.mean(np.log(np.max(softmax(s / temperature), axis=1)))
+
+    report = check(candidate, "softmax_contrastive")
+    assert report.differences[0].what.startswith("the largest similarity of each anchor is taken for its positive")
+
+
+def test_what_is_ignored_counts_as_a_number() -> None:
+    ignore = np.zeros((4, 6), dtype=bool)
+    ignore[[0, 1, 3, 3], [4, 5, 0, 4]] = True
+
+    def candidate(s: Any, temperature: Any) -> Any:
+        logits = np.where(ignore, 0.0, s) / temperature
+        return -np.mean(np.log(np.diag(softmax(logits))))
+
+    report = check(candidate, "softmax_contrastive", shape=(4, 6), ignore=ignore)
+    assert report.differences[0].what.startswith("ignored entries count in the sums, each with the logit 0")
