@@ -105,7 +105,7 @@ def base_of(loss: str, pair: AnyPair, settings: dict[str, Any], given: tuple[str
         return replace(recipe, pool="pair", inside="freed", form=form, freedoms=freedoms)
     if settings.get("candidates") == "other_view":
         recipe = replace(recipe, anchors="first", candidates="other")
-    return replace(recipe, form=settings.get("form", "out")) if row.inside == "supervised" else recipe
+    return replace(recipe, form=(defaults_of(pair) | settings)["form"]) if row.inside == "supervised" else recipe
 
 
 def recipe_of(

@@ -83,14 +83,23 @@ def roles_of_matrix(recipe: Recipe, s: Any, positive: Any, ignore: Any) -> Roles
 
 def several(recipe: Recipe, roles: Roles, settings: dict[str, Any]) -> Roles:
     """Return the roles where labels, or a mask, say who is a positive: any number of rows."""
-    if recipe.embeddings:
+    shape = roles.candidates.shape
+    itself, met = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)  # everyone meets everyone
+    if "labels" in settings:
         labels, itself = np.asarray(settings["labels"]), np.eye(len(roles.rows), dtype=bool)
         positives = labels[:, None] == labels[None, :]
         if recipe.slip != "oneself is a positive":
             positives = positives & ~itself
     else:
-        positives, itself = np.asarray(settings["positives"]), np.zeros(roles.candidates.shape, dtype=bool)
-    negatives = ~positives if settings.get("ignore") is None else ~(positives | np.asarray(settings["ignore"]))
+        mask = np.asarray(settings["positives"])
+        before = shape[1] - mask.shape[1]  # rows of the anchors' own input, where they are embeddings
+        positives = np.pad(mask, ((0, 0), (before, 0)))
+        met[:, :before] = False
+    ignore = settings.get("ignore")
+    left_out = (
+        np.zeros(shape, dtype=bool) if ignore is None else np.pad(ignore, ((0, 0), (shape[1] - ignore.shape[1], 0)))
+    )
+    negatives = met & ~(positives | left_out)
     negatives = negatives | itself & ~positives if recipe.itself else negatives & ~itself
     return roles._replace(positives=positives, negatives=negatives, candidates=positives | negatives)
 

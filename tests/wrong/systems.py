@@ -354,7 +354,7 @@ TRIED: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("multi_positive", "correct", multi_positive),
     ("multi_positive", "differs", multi_positive_averaged),
     ("multi_positive", "differs", multi_positive_outside),
-    ("multi_positive", "unknown", multi_positive_against_negatives),
+    ("multi_positive", "positive-missing-from-denominator", multi_positive_against_negatives),
     ("multi_positive", "not-normalized", multi_positive_raw),
     ("multi_positive", "keys-detached", multi_positive_one_key),
     ("triplet_margin", "correct", triplet_margin),

@@ -64,6 +64,7 @@ ROWS: dict[str, Row] = {
     "macl": Row(BOTH, inside="model aware"),
     "supervised_contrastive": Row(inside="supervised"),
     "sup_con": Row({"candidates": "all"}, inside="supervised"),
+    "multi_positive": Row({"anchors": "first"}, inside="supervised"),
     "align_uniform": Row(inside="uniform"),
     "per_anchor_contrastive": Row(batches="temperatures", all_arrays=True),
     "inst_disc": Row({"single": True}, memory="bank"),
