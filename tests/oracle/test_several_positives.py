@@ -75,3 +75,16 @@ def test_what_stands_in_the_sums_is_measured(form: str, mistake: str, said: str)
         said = 'it is right for form="out"'
     assert any(said in words for words in (report.verdict, *(d.what for d in report.differences)))
     assert report.ok == (mistake == "")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ("warm", "the positives in the numerator have another temperature: 0.5"),
+        ("others twice", "rows of z count twice"),
+    ],
+)
+def test_a_sum_inside_where_the_mean_was_asked_hides_no_other_mistake(mistake: str, said: str) -> None:
+    inside, other = check(supervised(mistake, "sum"), "sup_con").differences
+    assert inside.what == "the positives of an anchor are added inside the logarithm, not averaged outside it"
+    assert other.what.startswith(said)

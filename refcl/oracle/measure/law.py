@@ -28,8 +28,11 @@ DRAWS = 12
 EXPLAINED = 3e-6  # the largest residual, relative to the largest derivative
 
 
-def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | None:
-    """Fit the form, and say in what the parameters differ; None where it does not explain the derivatives."""
+def law(bench: Bench, m: Measured, *, summed: bool = False) -> tuple[Fitted | None, list[Difference]] | None:
+    """Fit the form, and say in what the parameters differ; None where it does not explain the derivatives.
+
+    Where several positives should be averaged outside the logarithm, their sum inside it (``summed``) is tried next.
+    """
     q = bench.lab.question
     tau = 1.0 if bench.steps else q.temperature(bench.lab.scalar)
     freed = expected(bench)
@@ -48,7 +51,8 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
     for a, e in form.terms:
         if m.positive[e]:
             per_anchor[a, e] = True
-    inside = q.recipe.inside == "supervised" and q.recipe.form != "out"
+    several = q.recipe.inside == "supervised"
+    inside = several and (summed or q.recipe.form != "out")
     for which in map(np.flatnonzero, per_anchor):
         outside[which] += u.size / max(len(which), 1)
         want_target[which] += 0.0 if inside and len(which) > 1 else u.size / max(len(which), 1)
@@ -83,7 +87,8 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
         changes.append({"w": start["w"] * (anchor > 0), "target": outside})
     best = fit(bench, form, drawn, got, [start | change for change in changes], EXPLAINED)
     if best is None or best.residual > EXPLAINED * (1 if bench.lab.trusted else 30):
-        return None
+        found = law(bench, m, summed=True) if several and not inside else None
+        return None if found is None else (found[0], [say("positives inside"), *found[1]])
     read: list[Difference] = []
     if freed is not None:
         terms = list(zip(row, column, strict=True))
@@ -101,6 +106,8 @@ def law(bench: Bench, m: Measured) -> tuple[Fitted | None, list[Difference]] | N
             read = [say("mean of the positives' logits")] if averaged else []
         else:
             read = numerators(bench, upper, tau)
+            b = upper.beta[np.abs(upper.m) > 1e-5]  # an only positive, whose sum is none, goes along
+            want_target = want_target * tau * (b[0] if np.ptp(b) < 1e-4 * abs(b[0]) else 1 / tau)
     return best, read + compare(bench, m, best, want_target, u.size * tau, tau)
 
 
