@@ -117,7 +117,7 @@ def _scalar_goes_along(
         if agrees(e, r.outcome, value=False, grads=False):
             continue
         # The embeddings' gradients alone may be scaled, as where each rank keeps its own share of them.
-        if value.is_one and not gradient.is_zero and agrees(plain, r.outcome, value=False, grads=False):
+        if value.is_one and agrees(plain, r.outcome, value=False, grads=False):
             continue
         # Where the factor is a power of τ, d(f L)/dτ = f dL/dτ + f' L.
         moved = _slope(question, r, value, k) * float(np.sum(plain.value if r.upstream is None else 0.0))

@@ -26,6 +26,7 @@ WEIGHED: dict[str, tuple[str, str]] = {
     "log_weight: a factor of the logit": ("factor", "factor"),
     "log_weight: its exponential a factor of the logit": ("exponential", "exponential"),
     "log_weight: subtracted": ("subtracted", "subtracted"),
+    "log_weight: its exponential added": ("exponential added", "exponential added"),
 }
 
 # How what is given is laid out, and what a gradient is laid out as on the way back.
@@ -306,6 +307,8 @@ def _side(t: float, s: Any, at: Any, scales: Any, positive: tuple[Any, Any, floa
     if way == "logarithm":
         w = np.where(weight == 0, 1.0, weight)  # own negatives and what is no candidate have none
         return Logits(x + np.log(w), by_s, 1 / w, by_scalar)
+    if way == "exponential added":
+        return Logits(x + np.exp(weight), by_s, np.exp(weight), by_scalar)
     if way == "subtracted":
         return Logits(x - weight, by_s, -ones, by_scalar)
     if way in ("factor", "exponential"):

@@ -55,8 +55,9 @@ def _families(recipe: Recipe) -> Iterator[Family]:
     if everyone:
         leak, masked = "finite-mask-leak", (ROUND_MASKS, False)
         yield Family(leak, "the masked logit is {:.6g}, after the temperature".format, after, *masked)
-        before = adding(before_temperature)
-        yield Family(leak, "the masked similarity is {:.6g}, before the temperature".format, before, *masked)
+    before, one = adding(before_temperature), "" if everyone else ": one candidate more, as where the own key is masked"
+    leaking = f"the masked similarity is {{:.6g}}, before the temperature{one}"
+    yield Family("finite-mask-leak", leaking.format, before, ROUND_MASKS, False)
     eps = "epsilon-in-log"
     if recipe.inside != "supervised" or recipe.form == "out":
         yield Family(eps, "-log(p + {:.6g})".format, partial(_in_log, True), logs, True)

@@ -150,8 +150,9 @@ class Report:
         lines.append("  " + self._compared())
         failed = self.failed
         if failed:
-            lines.append(f"  failed on {', '.join(p.name for p in failed)}")
-            lines += self._worst(failed)
+            off = "differs by less than counts on" if self.ok else "failed on"
+            lines.append(f"  {off} {', '.join(p.name for p in failed)}")
+            lines += [] if self.ok else self._worst(failed)
         for finding in self.findings:
             lines += _explained(finding)
         for d in self.differences[:4] if not self.findings else []:

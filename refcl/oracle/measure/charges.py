@@ -88,7 +88,7 @@ def charged(question: Question, results: list[Result]) -> Difference | None:
             right = [float(np.sum(f(x))) / (len(x.s) if recipe.reduction == "mean" else 1) for x in made]
         # Where a formula gives 0, as a hinge may, so must the candidate.
         there = [k for k, (r, v) in enumerate(zip(results, right, strict=True)) if v or r.outcome.value]
-        if len(there) < 3 or not all(right[k] and math.isfinite(right[k]) for k in there):
+        if len(there) < 3 or not all(results[k].outcome.value and right[k] and math.isfinite(right[k]) for k in there):
             continue
         factors = [float(results[k].outcome.value) / right[k] for k in there]
         # A mean over the M candidates stands for the sum as often as not.
@@ -101,6 +101,45 @@ def charged(question: Question, results: list[Result]) -> Difference | None:
                 said = times.format(c[0])
                 return say("another charge", formula=formula, times="" if said == "1" else f", times {said}")
     return None
+
+
+def soft_targets(question: Question, results: list[Result]) -> Difference | None:
+    """Say of which similarities the targets are a softmax, where they are one of those within the inputs."""
+    recipe = question.recipe
+    if recipe.pool != "softmax" or recipe.candidates != "other" or not recipe.embeddings or len(question.inputs) != 2:
+        return None
+    if question.positive is not None or recipe.reduction != "mean":
+        return None
+    for which, share in (("both inputs", (0.5, 0.5)), ("its own input", (1.0, 0.0)), ("the other input", (0.0, 1.0))):
+        for scale, power in ((", divided by τ", -1), (", times τ", 1), ("", 0)):
+            for turned in ("", question.inputs[0], question.inputs[1]):
+                if all(_softened(question, r, share, power, turned) for r in results):
+                    return say(
+                        "soft targets", which=which, scale=scale, turned=f", transposed for {turned}" * bool(turned)
+                    )
+    return None
+
+
+def _softened(question: Question, r: Result, share: tuple[float, float], power: int, turned: str) -> bool:
+    """Return whether a value is the cross-entropy with the softmax of similarities within the inputs."""
+    n, tau = len(r.wide[0]), question.temperature(r.probe.scalar) or 1.0
+    _, _, stack, _ = compared(question.recipe, r.wide, None, None)
+    if len(stack) != 2 * n or np.ndim(r.outcome.value):
+        return False
+    within = [z @ z.T for z in np.split(stack, 2)]
+    across = stack[:n] @ stack[n:].T / tau
+    losses = []
+    for k in range(2 if question.two_sided else 1):
+        y = _softmax((share[0] * within[k] + share[1] * within[1 - k]) * tau**power)
+        y = y.T if question.inputs[k] == turned else y
+        losses.append(-np.mean(np.sum(y * np.log(_softmax(across.T if k else across)), axis=1)))
+    got, want = float(r.outcome.value), float(np.mean(losses))
+    return abs(got - want) <= max(1e-9, 1e3 * r.outcome.eps) * abs(want)
+
+
+def _softmax(x: Any) -> Any:
+    e = np.exp(x - np.max(x, axis=1, keepdims=True))
+    return e / np.sum(e, axis=1, keepdims=True)
 
 
 def _anchors(question: Question, r: Result) -> Anchors:

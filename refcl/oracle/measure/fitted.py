@@ -291,4 +291,7 @@ def _constants(bench: Bench, names: list[Any], c_rel: Any, live: Any, tau: float
     less = 1 / tau - np.log(abs(v))
     told = bench.gram and abs(float(f"{less:.2g}") - less) < 1e-4
     how = f", as where {less:.4g} is subtracted from one's own logit" if told else ""
+    masked = float(np.log(abs(v))) * tau
+    if not told and abs(round(masked, 2) - masked) < 1e-4:
+        how = f", a similarity of {round(masked, 2):g} that is divided by the temperature"
     return [say("constant in the sums", constant=v, log=np.log(abs(v)), part=part, how=how)]

@@ -179,7 +179,7 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
     if not done.settings:
         done.differences += list(rows.transforms(question, tried))
     if not done.settings and not done.differences:
-        charge = charges.charged(question, tried)
+        charge = charges.charged(question, tried) or charges.soft_targets(question, tried)
         done.differences += [charge] if charge else []
     if not done.differences:
         for other in settings.other_losses(question):

@@ -20,6 +20,8 @@ from refcl.oracle.names.sentences import say
 def swept(bench: Bench, m: Measured) -> list[Difference]:
     """Sweep the similarity of an anchor to its positive, and see what the loss is a function of."""
     q = bench.lab.question
+    if not np.any(m.counted):
+        return []  # a constant
     if bench.gram and (q.recipe.pool != "softmax" or q.recipe.anchors != "first"):
         return []
     if q.recipe.reduction == "none" or (len(q.inputs) > 1 and not bench.gram):

@@ -25,11 +25,8 @@ FORMATS = ((10.5, "bfloat16"), (18.0, "float16 or TF32"), (math.inf, "float32"))
 def few_digits(question: Question, results: list[Result], call: Call) -> str:
     """Say how many bits there are where the error is rough: another one for every small move of the input."""
     # A scalar's gradient alone has no roughness to be seen.
-    ordinary = [
-        r
-        for r in results
-        if not r.probe.stress and r.probe.dtype == "float64" and not agrees(r.right._replace(dmore=()), r.outcome)
-    ]
+    wrong = [r for r in results if not r.probe.stress and not agrees(r.right._replace(dmore=()), r.outcome)]
+    ordinary = [r for r in wrong if r.probe.dtype == "float64"] or wrong  # autocast leaves double precision alone
     if not ordinary:
         return ""
     steps = _steps_of_the_value(lab(question, call), ordinary)

@@ -160,6 +160,8 @@ def point_by_point(question: Question, results: list[Result]) -> Law | None:
         t = next(fitting, None)
         if t is None:
             return None
+        if len(group) > 2 and abs(t / _to_tau(question, s) - 1) < 1e-9:
+            return None  # several answers say that it is right there; elsewhere one answer tells nothing
         table[s] = t
     points = ", ".join(f"{table[s]:.4g} at {_to_tau(question, s):.4g}" for s in sorted(table))
     at = {s: _from_tau(question, t) for s, t in table.items()}
@@ -183,6 +185,8 @@ def clamped(question: Question, results: list[Result]) -> Law | None:
     # A value may be that of two temperatures: people write the shorter number.
     lows = _shortest_first(t for t in _temperatures(question, coldest) if t > tau[id(coldest)])
     highs = _shortest_first(t for t in _temperatures(question, warmest) if t < tau[id(warmest)])
+    if len(wrong) == 1:  # some bound explains one answer, whatever is wrong with it: a short number is believed
+        lows, highs = ([t for t in ts if t == float(f"{t:.3g}")] for ts in (lows, highs))
     for low, high in product((*lows, 0.0), (*highs, math.inf)):
         law = Law(_bounds(low, high), f"min(max(τ, {low:.6g}), {high:.6g})", _between(question, low, high))
         if (low or high < math.inf) and fits_value(question, finite, law.at):

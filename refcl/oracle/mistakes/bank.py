@@ -210,6 +210,14 @@ def _e_subtracted(r: Recipe) -> Recipe | None:
     return replace(r, extra=Extra(logit, by_scalar, lambda t: alpha(t) < 1))
 
 
+def _own_of_length_one(r: Recipe) -> Recipe | None:
+    """Σ_k exp(α s_k) with oneself, less exp(α), which it is for rows of length 1 only."""
+    if not _everyone(r) or r.normalization == "rows" or r.inside in ("reweighted", "model aware"):
+        return None
+    alpha, slope = r.scale.at, r.scale.slope
+    return replace(r, itself=True, extra=Extra(lambda t, top: np.asarray(alpha(t)), slope, lambda t: True))
+
+
 def constant_term(c: float) -> Extra:
     """Return one more term exp(c)."""
     return Extra(lambda t, top: np.asarray(c))
@@ -233,7 +241,10 @@ WAYS: dict[str, tuple[tuple[str, Vary], ...]] = {
             _if(_all(_everyone, _reweighted), extra=constant_term(0.0), slip="count what is there"),
         ),
     ),
-    "self-term-wrong-constant": (("", _e_subtracted),),
+    "self-term-wrong-constant": (
+        ("", _e_subtracted),
+        ("exp(1/τ) is taken out, which a row has with itself where its length is 1", _own_of_length_one),
+    ),
     "positive-missing-from-denominator": (
         ("", _if(lambda r: _in_denominator(r) and r.inside != "model aware", in_denominator=0)),
     ),

@@ -265,9 +265,10 @@ _ENTRIES = (
     Mistake("gradient-sign-flipped", "the gradient points up instead of down", "-dL", "dL", ()),
     Mistake(
         "overflow-at-small-temperature",
-        "exponentials of raw logits are not finite at small temperatures",
+        "exponentials of raw logits, or of logits less the maximum of entries that do not count, are not finite at "
+        "small temperatures, or all 0",
         "log Σ_k exp(s_ik/τ)",
-        "m + log Σ_k exp(s_ik/τ - m), m = max_k s_ik/τ",
+        "m + log Σ_k exp(s_ik/τ - m), m = max_k s_ik/τ over the entries that are in the sum, no masked one",
         ("huggingface/sentence-transformers#2774",),
     ),
     Mistake(

@@ -47,6 +47,7 @@ FREED: tuple[tuple[str, str, Callable[[Recipe], bool], tuple[str, ...]], ...] = 
             "a factor of the logit",
             "its exponential a factor of the logit",
             "subtracted",
+            "its exponential added",
             *LAID_OUT[0],
         ),
     ),
