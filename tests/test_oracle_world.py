@@ -104,7 +104,7 @@ def test_a_rank_that_fails_or_does_not_come_is_said() -> None:
 
 
 def test_a_world_of_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="ranks must be at least 2"):
+    with pytest.raises(ValueError, match="ranks must be an int, at least 2"):
         world(info_nce_of_a_rank, "info_nce", ranks=1)
     with pytest.raises(ValueError, match="cmc are not split by their rows"):
         world(info_nce_of_a_rank, "cmc")

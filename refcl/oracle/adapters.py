@@ -22,6 +22,19 @@ HOLDS = ("temperature", "log_scale", "scale")
 GOOD_ENOUGH = 1e-9  # of what differences are judged to, a hundredth: then no other step is looked for
 
 
+def _function(given: Any, adapter: str) -> None:
+    """Refuse what is no function of arrays, with what to hand over instead."""
+    if isinstance(given, type):
+        of = f"{given.__name__}.apply" if hasattr(given, "apply") and hasattr(given, "backward") else ""
+        line = of or f"{adapter}({given.__name__}(…))"
+        raise TypeError(f"{adapter}: {given.__name__} is a class; hand over {'' if of else 'an instance, '}{line}.")
+    if not callable(given):
+        came = type(given).__name__
+        raise TypeError(f"{adapter}: expected a function, got a {came}: hand over the function, not what it returned.")
+    if hasattr(given, "adapter"):
+        raise TypeError(f"{adapter}: it is wrapped already, by {given.adapter}; wrap the function itself, once.")
+
+
 def from_torch(function: Callable[..., Any], *, device: str = "cpu", module: Any = None) -> Callable[..., Any]:
     """Wrap a function of PyTorch tensors; autograd supplies the gradients.
 
@@ -44,6 +57,7 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu", module: Any
     -----
     An input that the value does not depend on, or that was detached, has a gradient of zeros.
     """
+    _function(function, "from_torch")
     torch: Any = importlib.import_module("torch")
     notes: dict[str, str] = {}
 
@@ -58,7 +72,7 @@ def from_torch(function: Callable[..., Any], *, device: str = "cpu", module: Any
         value = given(*leaves, **by_name)
         return _backward_torch(value, [*leaves, *_learned(by_name)], upstream, notes)
 
-    candidate.notes = notes  # type: ignore[attr-defined]
+    candidate.notes, candidate.adapter = notes, "from_torch"  # type: ignore[attr-defined]
     return _taking_upstream(candidate, function)
 
 
@@ -94,13 +108,16 @@ def from_module(
 
     if holds not in HOLDS:
         raise ValueError(f"from_module: holds must be one of {', '.join(HOLDS)}; got {holds!r}.")
+    _function(module, "from_module")
     if not hasattr(module, "named_parameters"):
         raise TypeError(f"from_module: expected a torch.nn.Module; got a {type(module).__name__}.")
     parameters = dict(module.named_parameters())
     single = [name for name, p in parameters.items() if p.numel() == 1]
     name = parameter if parameter is not None else (single[0] if len(single) == 1 else None)
     if name is None:
-        return from_torch(_called(module), device=device, module=module)
+        made = from_torch(_called(module), device=device, module=module)
+        made.several = single  # type: ignore[attr-defined]
+        return made
     if name not in parameters:
         raise ValueError(
             f"from_module: the module has no parameter {name!r}; it has {', '.join(parameters) or 'none'}."
@@ -131,7 +148,7 @@ def from_module(
             dscalar = dscalar * 0
         return value, (*grads[:k], dscalar, *grads[k + 1 :])
 
-    candidate.takes_scalar = True  # type: ignore[attr-defined]
+    candidate.takes_scalar, candidate.adapter = True, "from_module"  # type: ignore[attr-defined]
     candidate.notes = notes  # type: ignore[attr-defined]
     return _taking_upstream(candidate, _called(module))
 
@@ -176,6 +193,7 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
     candidate : callable
         Takes and returns NumPy arrays.
     """
+    _function(function, "from_jax")
     jax: Any = importlib.import_module("jax")
     notes: dict[str, str] = {}
 
@@ -218,7 +236,7 @@ def from_jax(function: Callable[..., Any]) -> Callable[..., Any]:
             return np.asarray(value), tree.tree_map(np.asarray, grads)
 
     candidate.few_shapes = True  # type: ignore[attr-defined]  # each costs a compilation
-    candidate.notes = notes  # type: ignore[attr-defined]
+    candidate.notes, candidate.adapter = notes, "from_jax"  # type: ignore[attr-defined]
     return _taking_upstream(candidate, function)
 
 
@@ -252,6 +270,8 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
         function that is right everywhere, differences on one batch tell what they tell on the next.
     """
 
+    _function(function, "numeric")
+
     @functools.wraps(function)
     def candidate(*arguments: Any, **companions: Any) -> Any:
         arguments, of_arrays = _flat(function, arguments)
@@ -276,7 +296,7 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
         # The difference quotients of what comes in single precision are no better than single precision.
         return np.asarray(value, dtype=arguments[0].dtype), tuple(g.astype(arguments[0].dtype) for g in grads)
 
-    candidate.noise = 1e-7  # type: ignore[attr-defined]
+    candidate.noise, candidate.adapter = 1e-7, "numeric"  # type: ignore[attr-defined]
     return candidate
 
 
@@ -327,9 +347,14 @@ def loss_of(returned: Any, kind: Any, notes: dict[str, str]) -> Any:
     """Return the loss where it comes with other things: the first of a tuple, or what is called a loss."""
     if isinstance(returned, kind):
         return returned
-    what = f"a {type(returned).__name__}"
+    what = "nothing" if returned is None else f"a {type(returned).__name__}"
+    if isinstance(returned, float | int):
+        raise CannotJudge(f"it returned {what}, which has no gradient: return the {kind.__name__.lower()}, no .item().")
     if isinstance(returned, tuple | list) and returned:
-        loss, said = returned[0], f"{len(returned)} things: the first of them"
+        numbers_ = [k for k, x in enumerate(returned) if isinstance(x, kind) and x.ndim == 0]
+        # logits often stand before the loss
+        place = numbers_[0] if len(numbers_) == 1 and getattr(returned[0], "ndim", 2) > 1 else 0
+        loss, said = returned[place], f"{len(returned)} things: the {'first' if not place else 'only number'} of them"
     else:
         held = dict(returned) if isinstance(returned, Mapping) else {}
         named = [key for key in held if "loss" in str(key).lower()]
@@ -349,7 +374,7 @@ def _backward_torch(value: Any, leaves: list[Any], upstream: Any, notes: dict[st
     torch: Any = importlib.import_module("torch")
 
     value = loss_of(value, torch.Tensor, notes)
-    host = value.detach().cpu().numpy()
+    host = _host(torch, value)
     if not gradients_wanted():
         return host, None
     if not value.requires_grad:
@@ -360,9 +385,14 @@ def _backward_torch(value: Any, leaves: list[Any], upstream: Any, notes: dict[st
     # of a scalar: given an upstream of its own, PyTorch would import its symbolic shapes first
     grads = torch.autograd.grad(total.sum(), leaves, allow_unused=True)
     return host, tuple(
-        np.zeros(x.shape, dtype=host.dtype) if g is None else g.detach().cpu().numpy()
+        np.zeros(x.shape, dtype=host.dtype) if g is None else _host(torch, g)
         for x, g in zip(leaves, grads, strict=True)
     )
+
+
+def _host(torch: Any, x: Any) -> Any:
+    """Return a tensor as an array; NumPy has no bfloat16."""
+    return (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()
 
 
 def _taking_upstream(candidate: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,9 +28,48 @@ SCALARS = ("temperature", "log_scale", "weight")
 FREEDOMS = ("label_smoothing", "margin", "angular_margin")
 
 
+# What others call a loss.
+ALSO_CALLED = {
+    "simclr": "nt_xent",
+    "ntxent": "nt_xent",
+    "nce_loss": "nce",
+    "infonce": "info_nce",
+    "ntxentloss": "nt_xent",
+    "supcon": "sup_con",
+    "supconloss": "sup_con",
+    "siglip": "sig_lip",
+    "contrastive": "pair_contrastive",
+    "contrastive_loss": "pair_contrastive",
+    "mil_nce": "multi_positive",
+    "milnce": "multi_positive",
+    "tripletmargin": "triplet_margin",
+    "wang_isola": "align_uniform",
+}
+# What others call a setting, and what to say here.
+INSTEAD = {
+    "tau": "temperature=",
+    "temp": "temperature=",
+    "logit_scale": "log_scale=",
+    "world_size": "world(…, ranks=…)",
+    "num_ranks": "world(…, ranks=…)",
+    "average": "world(…, averaged=…)",
+    "framework": "check(from_torch(candidate), …) or check(from_jax(candidate), …)",
+    "batch_size": "shape=(N, D)",
+    "dim": "shape=(N, D)",
+}
+
+
+def unknown_setting(loss: str, name: str, known: list[str]) -> TypeError:
+    """Return the error that says what there is instead of a setting."""
+    near = [f"{x}=" for x in get_close_matches(name, known, n=1, cutoff=0.75)]
+    instead = INSTEAD.get(name, *near or [""])
+    hint = f"say {instead}." if instead else f"it has {', '.join(known)}."
+    return TypeError(f"check: {loss} has no setting {name!r}; {hint}")
+
+
 def ask_temperature(temperature: Any) -> None:
     """Refuse what is no temperature before anything is divided by it."""
-    if isinstance(temperature, str | bool):
+    if isinstance(temperature, str | bool) or np.ndim(temperature):
         raise TypeError(f"check: temperature must be a number, got {type(temperature).__name__}.")
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"check: temperature must be > 0 and finite, got {temperature}.")
@@ -43,7 +82,8 @@ def pair_of(loss: str, views: int | None) -> AnyPair:
     pair = getattr(refcl.losses, loss, None)
     known = [name for name in refcl.losses.__all__ if isinstance(getattr(refcl.losses, name), Pair)]
     if not isinstance(pair, Pair):
-        near = get_close_matches(loss.lower().replace("-", "_"), known, n=1)
+        said = loss.lower().replace("-", "_")
+        near = [ALSO_CALLED[said]] if said in ALSO_CALLED else get_close_matches(said, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
         raise ValueError(f"check: no loss is called {loss!r}; {hint}")
     if row_of(loss).in_a_tuple:
@@ -155,5 +195,7 @@ def factor_of(scale: float | str | None) -> Named | None:
         return None
     if isinstance(scale, str):
         return scale_named(scale)
+    if not isinstance(scale, int | float) or isinstance(scale, bool):
+        raise TypeError(f"check: scale must be a number or the name of one, got {type(scale).__name__}.")
     number = float(scale)
     return Named(f"{number:g}", lambda facts: number)

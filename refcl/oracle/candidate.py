@@ -128,7 +128,7 @@ class Candidate:
             ) from None
 
     def _outcome(self, returned: Any, probe: Probe) -> Outcome:
-        value, given = self._split(returned)
+        value, given = self._split(returned, probe)
         if self.question.in_a_tuple and given and (isinstance(given[0], tuple | list) or np.ndim(given[0]) == 3):
             given = (*given[0], *given[1:])
         value_array = numbers(value, "the value", alone=given is None)
@@ -151,10 +151,17 @@ class Candidate:
         eps = max(*precisions, self.coarse)
         return Outcome(value_array.astype(np.float64).reshape(shape), grads, dscalar, eps, self.noise, dmore)
 
-    def _split(self, returned: Any) -> tuple[Any, tuple[Any, ...] | None]:
+    def _split(self, returned: Any, probe: Probe) -> tuple[Any, tuple[Any, ...] | None]:
         """Part what came back into value and gradients: value, (value, grads), or value and gradients in a row."""
         if returned is None:
             raise CannotJudge("it returned None; expected a value, or (value, grads).")
+        if isinstance(returned, Mapping):
+            if "loss" not in returned:
+                raise CannotJudge(
+                    f'it returned a dict with {", ".join(map(str, returned))}; expected a value, or "loss".'
+                )
+            self.notes["beside the loss"] = 'It returns a dict: its "loss" was judged.'
+            returned = returned["loss"]
         if not isinstance(returned, tuple | list):
             return returned, None
         if len(returned) == 1:
@@ -174,7 +181,15 @@ class Candidate:
         if isinstance(grads, tuple | list):
             known = len(self.question.names)  # what a call left out has no gradient: refcl's own say None
             return value, tuple(g for k, g in enumerate(grads) if k < known or g is not None)
-        return value, (grads,) if len(self.question.inputs) == 1 else tuple(grads)
+        if np.ndim(grads) == 0:
+            self.notes["beside the loss"] = "It returns a value and a number: the value alone was judged."
+            return value, None
+        if len(self.question.inputs) == 1:
+            return value, (grads,)
+        if len(grads) != len(self.question.inputs) or np.ndim(grads) != np.ndim(probe.inputs[0]) + 1:
+            expected = ", ".join(f"d{name}" for name in self.question.inputs)
+            raise CannotJudge(f"it returned one array of shape {np.shape(grads)} as gradients; expected ({expected}).")
+        return value, tuple(grads)
 
     def _by_name(self, grads: Mapping[Any, Any]) -> tuple[Any, ...]:
         """Return the gradients of a dictionary in the order of the arguments; "query" and "dquery" are one name."""
@@ -304,16 +319,22 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     given = bool(question.scalar) and not hasattr(function, "takes_scalar")
     if len(required) > k + given:
         also = f" and {question.scalar}" if given else ""
+        if hasattr(function, "together"):
+            raise CannotJudge(
+                f'inputs="{function.together}" hands over one array{also}; the candidate requires '
+                f"{', '.join(p.name for p in required[k:])} besides: leave inputs= out where it takes the views apart."
+            )
         raise CannotJudge(
             f"the candidate requires {len(required)} positional arguments "
-            f"({', '.join(p.name for p in required)}); {question.loss} gives it {arrays}{also}."
+            f"({', '.join(p.name for p in required)}); {question.loss} gives it {arrays}{also}.{_by_name(question)}"
         )
     names = [p.name for p in positional]
     if passes_scalar is None:
         known = SCALAR_NAMES.get(str(question.scalar), ())
         stands = [i for i, name in enumerate(names) if name in known and (i > k or len(name) > 1)]
         if stands and k not in stands:
-            raise CannotJudge(_directly_after(question, str(question.scalar), arrays, True))
+            one = ' Where its first holds all views, say inputs="stacked".' if len(positional) <= k else ""
+            raise CannotJudge(_directly_after(question, str(question.scalar), arrays, True) + one)
         passes_scalar = question.scalar is not None and (len(required) > k or bool(stands))
     if passes_more and names[k + passes_scalar :][: len(scalars)] != scalars:
         raise CannotJudge(_directly_after(question, " and ".join(scalars), arrays, passes_scalar))
@@ -339,6 +360,14 @@ def wrap(function: Callable[..., Any], question: Question, *, passes_scalar: boo
     needs = question.scalar == "weight" and len(required) > k and not (default or question.recipe.hardest)
     passes = (passes_scalar, takes_upstream, companions, passes_more)
     return Candidate(function, question, *passes, noise, few, notes=notes, needs_weight=needs)
+
+
+def _by_name(question: Question) -> str:
+    """Return what to type where a loss hands something over by its name."""
+    names = question.companions_needed
+    return f" What else it needs comes by name, {', '.join(names)}: {_line(question, bool(question.scalar))}." * bool(
+        names
+    )
 
 
 def _directly_after(question: Question, scalar: str, arrays: str, passes_scalar: bool) -> str:

@@ -4,13 +4,14 @@ In:  a candidate, the name of the loss that it should be, and its settings.
 Out: a `Report`.
 """
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import Candidate, Outcome, wrap
+from refcl.oracle.candidate import SCALAR_NAMES, Candidate, Outcome, wrap
 from refcl.oracle.candidates.shapes import as_function, stacked
 from refcl.oracle.candidates.shapes import by_columns as columns
 from refcl.oracle.compare import agrees, coarseness, compare
@@ -110,6 +111,7 @@ def check(
     'temperature-missing-on-positive'
     """
     question = ask(loss, **settings)
+    _ask_sizes(shape, extra_keys)
     given = {k: v for k, v in settings.items() if v is not None}
     try:
         candidate = as_function(candidate)
@@ -337,7 +339,12 @@ def _some_failed(candidate: Candidate, results: list[Result], failed: list[tuple
             f" It is built for batches of {n} rows, as it seems: say check(…, shape=({n}, {d})), or take N from the"
             " arrays."
         )
-    elif not judged and reason.trace and "shape" in reason.reason + reason.trace:
+    elif (
+        not judged
+        and reason.trace
+        and reason.reason.endswith(").")
+        and ("shape" in reason.reason or "AssertionError" in reason.trace)
+    ):
         hint = " If it is built for one batch size, say which: check(…, shape=(N, D))."
     else:
         hint = ""
@@ -379,13 +386,46 @@ def _controls(decisive: list[Result], names: tuple[str, ...]) -> None:
             )
 
 
+def _ask_sizes(shape: Any, extra_keys: Any) -> None:
+    whole = isinstance(shape, tuple | list) and len(shape) == 2 and all(isinstance(n, int | np.integer) for n in shape)
+    if shape is not None and not (whole and shape[0] > 1 and shape[1] > 0):
+        raise ValueError(f"check: shape must be (N, D), two ints of which N is at least 2; got {shape!r}.")
+    if not isinstance(extra_keys, int | np.integer) or extra_keys < 0:
+        raise ValueError(f"check: extra_keys must be an int, at least 0; got {extra_keys!r}.")
+
+
 def _baked_in(candidate: Candidate, question: Question) -> None:
     if candidate.passes_scalar or question.base is not None or question.scalar in (None, "weight"):
         return
     raise CannotJudge(
         f"its {question.scalar} is baked in and not known; say which, {question.scalar}=…, or let the candidate take "
-        "it as an argument after the arrays."
+        f"it as an argument after the arrays.{_where_it_is(candidate.function, question)}"
     )
+
+
+def _where_it_is(function: Callable[..., Any], question: Question) -> str:
+    """Say what to type where a candidate holds or takes its scalar in another way than asked."""
+    own, scalar, several = inspect.unwrap(function), str(question.scalar), getattr(function, "several", [])
+    if several:
+        held = ", ".join(several)
+        return (
+            f' Its module has {len(several)} parameters of one entry, {held}: from_module(…, parameter="{several[0]}").'
+        )
+    if any(True for _ in getattr(own, "named_parameters", tuple)()):
+        return (
+            " It is a module with parameters: from_module(module) sets the one that holds it, and judges its gradient."
+        )
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return " Its signature can't be read: say passes_scalar=True where it takes it."
+    named = next((p.name for p in parameters if p.name in SCALAR_NAMES[scalar] and p.kind is p.KEYWORD_ONLY), "")
+    if named:
+        arrays = ", ".join(question.inputs)
+        return f" It takes {named} by name only: lambda {arrays}, {scalar}: mine({arrays}, {named}={scalar})."
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        return " Its signature does not tell: say passes_scalar=True where it takes it."
+    return ""
 
 
 def _own(inputs: Any, question: Question) -> tuple[tuple[Any, ...], ...]:
@@ -397,7 +437,14 @@ def _own(inputs: Any, question: Question) -> tuple[tuple[Any, ...], ...]:
         given = batch if isinstance(batch, Sequence) else (batch,)
         if question.in_a_tuple and len(given) == 1:
             given = given[0]
-        arrays = tuple(np.asarray(x) for x in given)
+        if isinstance(batch, Mapping):
+            raise TypeError(
+                f"check: inputs must be a tuple of {', '.join(question.inputs)}, in this order; got a dict."
+            )
+        arrays = tuple(np.asarray(x.detach().cpu() if hasattr(x, "detach") else x) for x in given)
+        half = next((x.dtype for x in arrays if x.dtype not in (np.float32, np.float64)), None)
+        if half is not None:
+            raise TypeError(f"check: inputs must be float32 or float64, got {half}; convert them with astype.")
         if len(arrays) != len(question.inputs):
             raise ValueError(
                 f"check: inputs of {question.loss} are {', '.join(question.inputs)}; got {len(arrays)} arrays."

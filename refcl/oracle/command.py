@@ -74,6 +74,12 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any other setting of the loss, its value as JSON: tau_plus=0.1, core=true, clamp=[0,4.6]; repeatable",
     )
+    parser.add_argument(
+        "--passes-scalar",
+        action="store_true",
+        default=None,
+        help="it takes the temperature; where its signature hides it",
+    )
     parser.add_argument("--shape", type=_shape, metavar="N,D", help="of every batch, for code that is built for one")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds after which it is cut off [60]"
@@ -102,6 +108,7 @@ SETTINGS = (
     "detached",
     "scale",
     "shape",
+    "passes_scalar",
 )
 
 
@@ -236,8 +243,10 @@ def load_candidate(name: str) -> Any:
     """
     from refcl.oracle.raised import shortened
 
-    where, colon, what = name.rpartition(":")
-    if not colon or not where or not what:
+    where, colon, what = name.replace("::", ":").rpartition(":")
+    if where.endswith(".ipynb"):
+        raise CandidateError(f"{where}: a notebook can't be imported; export it as a .py file.")
+    if not colon or not where or not what or ".py:" in where:
         raise CandidateError(f"{name}: expected MODULE:FUNCTION.")
     sys.path.insert(0, os.getcwd())
     try:
@@ -248,6 +257,8 @@ def load_candidate(name: str) -> Any:
         first = (str(error).splitlines() or [""])[0]
         missing = isinstance(error, ModuleNotFoundError) and error.name is not None and where.startswith(error.name)
         trace = "" if missing else f"\n\n{shortened(error)}"
+        if "no known parent package" in first:
+            first += f"; name it as a module, PACKAGE.{Path(where).stem}:{what}, from the folder that holds PACKAGE"
         raise CandidateError(f"can't import {where}: {type(error).__name__}: {first}{trace}") from None
     for part in what.split("."):
         if not hasattr(found, part):
@@ -259,8 +270,8 @@ def load_candidate(name: str) -> Any:
 
 def _made(found: Any, name: str) -> Any:
     """Return an instance of a class that needs no arguments; say so where it needs some."""
-    if not isinstance(found, type):
-        return found
+    if not isinstance(found, type) or (hasattr(found, "apply") and hasattr(found, "backward")):
+        return found  # or a class that is never made, PyTorch's autograd.Function
     try:
         return found()
     except TypeError as error:
@@ -340,7 +351,8 @@ def _named_value(text: str) -> tuple[str, Any]:
         if equals and name.isidentifier():
             return name, json.loads(value)
     except ValueError:
-        pass
+        if value.replace("_", "").replace("-", "").isalnum():
+            return name, value  # a word needs no quotation marks
     raise argparse.ArgumentTypeError(f'expected NAME=VALUE with a value in JSON, such as core=true; got "{text}"')
 
 

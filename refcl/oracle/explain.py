@@ -59,6 +59,9 @@ def explain_value(
     >>> print(explain_value(8.909, 256, 0.1)[0])
     8.9091... = ln(2N-1) × τ/0.07: SupContrast's scale, τ / base temperature. ...
     """
+    for name, x in (("loss", loss), ("n", n), ("temperature", 1.0 if temperature is None else temperature)):
+        if isinstance(x, bool | str) or not hasattr(x, "__float__"):
+            raise TypeError(f"explain_value: {name} must be a number, got {type(x).__name__}.")
     if not math.isfinite(loss):
         raise ValueError(f"explain_value: loss must be finite, got {loss}.")
     if n < 1:

@@ -289,7 +289,7 @@ def _as_call(pair: Any, settings: dict[str, Any]) -> tuple[Callable[[tuple[Any, 
     arguments = len(pair.arguments) if isinstance(pair, Pair) else _positional(forward)
 
     def call(inputs: tuple[Any, ...], upstream: Any) -> tuple[list[Any], Any]:
-        value, cache = forward(*inputs, **settings)
+        value, cache = _two(forward(*inputs, **settings), "a forward must return (value, cache)")
         several = isinstance(value, tuple)
         values = [to_host(y) for y in (value if several else (value,))]
         if upstream is None:
@@ -300,6 +300,13 @@ def _as_call(pair: Any, settings: dict[str, Any]) -> tuple[Callable[[tuple[Any, 
     return call, getattr(pair, "__name__", getattr(forward, "__name__", "pair").removesuffix("_forward"))
 
 
+def _two(returned: Any, must: str) -> Any:
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        came = f"{len(returned)} things" if isinstance(returned, tuple | list) else f"a {type(returned).__name__}"
+        raise TypeError(f"gradcheck: {must}; got {came}.")
+    return returned
+
+
 def _positional(forward: Callable[..., Any]) -> int:
     """Return how many gradients a backward owes: one for each positional argument of its forward."""
     parameters = inspect.signature(forward).parameters.values()
@@ -308,7 +315,7 @@ def _positional(forward: Callable[..., Any]) -> int:
 
 def _value_and_grads(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
     def call(inputs: tuple[Any, ...], upstream: Any) -> tuple[list[Any], Any]:
-        value, grads = function(*inputs, **settings)
+        value, grads = _two(function(*inputs, **settings), "a function must return (value, grads)")
         value = np.asarray(value)
         if value.ndim:
             raise ValueError(

@@ -255,6 +255,8 @@ def _similarities(
 
     def s(seed: int, n: int, m: int, **how: Any) -> tuple[Any, ...]:
         n, m = _size(n, m, few)
+        rows = -(-n // question.recipe.ranks) * question.recipe.ranks
+        n, m = rows, max(m, rows)
         return (similarities(seed, *(shape or (n, m + extra)), **how),)
 
     found = [

@@ -22,6 +22,7 @@ from refcl.oracle.asked import (
     recipe_of,
     required_of,
     scalar_of,
+    unknown_setting,
 )
 from refcl.oracle.companions import COMPANIONS, OPTIONAL, candidates, companions
 from refcl.oracle.constants import Facts, Named
@@ -327,6 +328,7 @@ def ask(
     TypeError, ValueError
         Where the loss or a setting is not known.
     """
+    detached = (detached,) if isinstance(detached, str) else detached
     own = {"direction": direction, "scale": scale, "views": views, **settings}
     asked = {name: x for name, x in own.items() if x is not None}
     asked |= {"ranks": ranks, "detached": detached, "positive_in_denominator": positive_in_denominator}
@@ -337,13 +339,13 @@ def ask(
     more = tuple(float(settings.pop(a, MORE_SCALARS[a])) for a in pair.arguments if a in MORE_SCALARS)
     given = given_of(loss, pair, given, settings, ranks)
     known = {*pair.settings, *(a for a in pair.arguments if a not in inputs)}
-    if settings.get("temperature") is not None and np.ndim(settings["temperature"]) == 0:
+    if settings.get("temperature") is not None and (scalar or np.ndim(settings["temperature"]) == 0):
         ask_temperature(settings["temperature"])
     if "temperature" in settings and scalar == "log_scale":
         settings["log_scale"] = -math.log(settings.pop("temperature"))
     unknown = sorted(set(settings) - known)
     if unknown:
-        raise TypeError(f"check: {loss} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+        raise unknown_setting(loss, unknown[0], sorted(known))
     needed = [name for name in (*required_of(pair), *given) if name not in settings]
     missing = [name for name in needed if name not in COMPANIONS]
     if isinstance(settings.get("clamp"), tuple | list):
@@ -353,6 +355,8 @@ def ask(
     settings |= {name: np.asarray(settings[name], dtype=np.float64) for name in arrays if name in settings}
     if missing:
         raise TypeError(f"check: {loss} needs {missing[0]}=.")
+    if settings.get("positive") is not None and np.asarray(settings["positive"]).dtype.kind not in "iu":
+        raise TypeError("check: positive must be an (N,) array of integers, each anchor's column; left out, arange(N).")
     base = settings.pop(scalar, None) if scalar else None
     not_learned = scalar in detached
     constant = frozenset(detached) & frozenset(given)

@@ -29,7 +29,14 @@ REMEDIES = {
     "Default process group": 'It talks to other ranks: world(candidate, …, framework="torch.distributed").',
     "unbound axis name": 'It talks to other devices: world(candidate, …, framework="jax"), without from_jax.',
     "process group twice": "The process group is there already: leave init_process_group out.",
-    "through the graph a second time": "Its gradients are taken by the oracle: return the loss alone.",
+    "through the graph a second time": "Its gradients are taken by the oracle: leave backward() out, return the loss.",
+    "not compiled with CUDA": "The tensors are on the CPU: put yours on query.device, or say device= in from_torch.",
+    "to have the same dtype": "Its own tensors are in single precision: W.to(x.dtype), or from_torch(f, module=m).",
+    "string indexing": "It takes parameters or a batch by name: lambda *x: mine(params, {…}), of the arrays alone.",
+    "CallCompactUnboundModule": "It is a flax module without its variables: lambda *x: module.apply(variables, *x).",
+    "'Transformed' object": "It is a pair of haiku: lambda *x: transformed.apply(params, None, *x).",
+    "hk.transform": "It is a haiku module: lambda *x: hk.transform(f).apply(params, None, *x).",
+    "'Communicator' object has no": "comm has rank, size, all_gather, all_reduce and reduce_scatter.",
 }
 
 

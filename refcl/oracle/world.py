@@ -118,14 +118,17 @@ def world(
         from refcl.oracle.candidates import mpi
 
         ranks = mpi.size()
-    if ranks < 2:
-        raise ValueError(f"world: ranks must be at least 2, got {ranks}.")
+    if not isinstance(ranks, int) or ranks < 2:
+        raise ValueError(f"world: ranks must be an int, at least 2; got {ranks!r}.")
     question = ask(loss, ranks=ranks, **_of_the_loss(settings))
     if not question.row.by_rows:
         raise ValueError(f"world: the arrays of {loss} are not split by their rows.")
     k = len(question.inputs)
     if framework != "mpi" and hasattr(per_rank, "notes"):  # an adapter's: its own function has the framework's arrays
         per_rank = getattr(per_rank, "__wrapped__", per_rank)
+    if hasattr(per_rank, "takes_scalar"):
+        line = f"lambda {', '.join(question.inputs)}, comm: module(…)"
+        raise TypeError(f'world: from_module has no place for comm: world({line}, …, framework="torch").')
     notes: dict[str, str] = {}
 
     def judged(run: Callable[[list[Share]], list[Any]]) -> Report:
@@ -215,13 +218,25 @@ class _Board:
     def __init__(self, size: int) -> None:
         self.slots: list[Any] = [None] * size
         self.barrier = threading.Barrier(size, timeout=60.0)
+        self.lock, self.entered, self.left = threading.Lock(), 0, False
 
     def exchange(self, rank: int, x: Any) -> list[Any]:
+        with self.lock:
+            self.entered += 1
+            if self.left:
+                self.barrier.abort()
         self.slots[rank] = x
         self.barrier.wait()
         everyone = list(self.slots)
         self.barrier.wait()  # nobody overwrites a slot before all have read it
         return everyone
+
+    def leave(self) -> None:
+        """Let nobody wait for a rank that has returned."""
+        with self.lock:
+            self.left = True
+            if self.entered % len(self.slots):
+                self.barrier.abort()
 
 
 def _on_every_rank(per_rank: Callable[..., Any], shares: list[Share]) -> list[Any]:
@@ -236,6 +251,7 @@ def _on_every_rank(per_rank: Callable[..., Any], shares: list[Share]) -> list[An
             arrays, named = shares[rank]
             comm = Communicator(rank, size, board)
             returned[rank] = per_rank(*arrays, comm=comm, **named) if by_name else per_rank(*arrays, comm, **named)
+            board.leave()
         except threading.BrokenBarrierError as error:
             errors.append(error)
         except BaseException as error:
@@ -252,7 +268,7 @@ def _on_every_rank(per_rank: Callable[..., Any], shares: list[Share]) -> list[An
         thread.join()
     if errors:
         if isinstance(errors[0], threading.BrokenBarrierError):
-            raise CannotJudge("the ranks did not all reach the same collectives.")
+            raise CannotJudge("the ranks did not all reach the same collectives: one waits where another has returned.")
         raise errors[0]
     return returned
 

@@ -25,6 +25,9 @@ def as_function(candidate: Any) -> Callable[..., Any]:
     candidate : callable, (forward, backward), object with both, or class
         A forward returns ``value, cache`` and a backward takes ``dvalue, cache``.
     """
+    if isinstance(candidate, type) and hasattr(candidate, "apply") and hasattr(candidate, "backward"):
+        line = f"check(from_torch({candidate.__name__}.apply), …, passes_scalar=True)"
+        raise CannotJudge(f"the candidate is an autograd.Function: {line}.")
     if isinstance(candidate, type):
         try:
             candidate = candidate()
@@ -98,6 +101,7 @@ def stacked(function: Callable[..., Any], how: str, count: int) -> Callable[...,
         others = []
     apart.__signature__ = inspect.Signature([*names, *others])  # type: ignore[attr-defined]
     _like(apart, function)
+    apart.together = how  # type: ignore[attr-defined]
     return apart
 
 

@@ -30,7 +30,7 @@ def few_digits(question: Question, results: list[Result], call: Call) -> str:
     if not ordinary:
         return ""
     steps = _steps_of_the_value(lab(question, call), ordinary)
-    found = noise(question, ordinary, call, step=2.0**-9)
+    found = noise(question, ordinary, call, step=2.0**-7)  # past the spacing of bfloat16
     if steps == 0.0 and not (found.rough and found.relative <= 0.05):
         return ""
     size = steps or found.relative
@@ -45,6 +45,7 @@ def _steps_of_the_value(bench: Lab, results: list[Result]) -> float:
     """Return the size of the value's steps along lines, where it is no more off than these explain; 0 where smooth."""
     scalars = [r for r in results if not np.ndim(r.outcome.value)][:3]
     sizes = [_roughness(bench, r, k) for k, r in enumerate(scalars)]
+    sizes = [x for x in sizes if x]  # a value that is one number all along a line is between two steps
     # Where the value moves by less than a step, there is little to be seen.
     if not (sizes and max(sizes) > ROUGH and all(x > ROUGH / 5 for x in sizes)):
         return 0.0
