@@ -27,7 +27,7 @@ class Anchors(NamedTuple):
     p: Any  # (A, T) probabilities, 0 where masked
 
     @property
-    def count(self) -> int:
+    def candidates(self) -> int:
         """Of candidates of the first anchor."""
         return int(np.sum(self.at[0] | self.off[0]))
 
@@ -94,7 +94,7 @@ def charged(question: Question, results: list[Result]) -> Difference | None:
         # A mean over the M candidates stands for the sum as often as not.
         for c, times in (
             (factors, "{:.6g}"),
-            ([f * made[k].count for f, k in zip(factors, there, strict=True)], "{:.6g}/M"),
+            ([f * made[k].candidates for f, k in zip(factors, there, strict=True)], "{:.6g}/M"),
         ):
             close = [max(1e-9, 1e3 * r.outcome.eps) * abs(c[0]) for r in (results[k] for k in there)]
             if all(abs(x - c[0]) <= e + close[0] for x, e in zip(c, close, strict=True)):

@@ -57,7 +57,7 @@ class Fitted:
 def with_numerators(form: Form, positives: Any) -> Form:
     """Return a form in which each anchor of several positives (A, E) has a sum of these besides."""
     several = [a for a, which in enumerate(positives) if np.sum(which) > 1]
-    more = [(len(form.anchors) + k, e) for k, a in enumerate(several) for e in np.flatnonzero(positives[a])]
+    more = [(len(form.anchors) + k, int(e)) for k, a in enumerate(several) for e in np.flatnonzero(positives[a])]
     return Form([*form.anchors, *(form.anchors[a] for a in several)], [*form.terms, *more], form.count)
 
 
