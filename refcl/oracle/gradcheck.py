@@ -14,13 +14,8 @@ import numpy as np
 from refcl.core.arrays import to_host
 from refcl.core.pair import Pair
 
-STEPS: tuple[float, ...] = (
-    1e-2,
-    2e-3,
-    4e-4,
-    8e-5,
-    1.6e-5,
-)  # relative to the size of the input; the best is chosen by its own estimate
+# Relative to the size of the input; the best is chosen by its own estimate.
+STEPS: tuple[float, ...] = (1e-2, 2e-3, 4e-4, 8e-5, 1.6e-5)
 
 
 @dataclass(frozen=True)
