@@ -129,6 +129,28 @@ def test_one_s_own_term_of_rows_that_are_not_of_length_one() -> None:
     assert "never read" not in str(report)
 
 
+@pytest.mark.parametrize(
+    ("loss", "name", "candidate"),
+    [
+        (
+            "sup_con",
+            "labels",
+            lambda z, temperature, labels: refcl.sup_con(z, temperature, labels=np.arange(len(z)) // 2)[0],
+        ),
+        (
+            "moco",
+            "queue",
+            lambda query, key, temperature, queue: refcl.moco(query, key, temperature, queue=np.eye(len(key[0]))[:3])[
+                0
+            ],
+        ),
+        ("pair_contrastive", "same", lambda a, b, same: refcl.pair_contrastive(a, b, same=np.ones(len(a), bool))[0]),
+    ],
+)
+def test_what_comes_by_name_and_is_never_read(loss: str, name: str, candidate: Any) -> None:
+    assert check(candidate, loss).differences[0].what == f"{name} has no effect on the value: it is never read (unused)"
+
+
 def moco_like(query: Any, key: Any, temperature: Any, queue: Any) -> Any:
     """Divide the positive by the number of dimensions: a mean where a sum belongs."""
     q, k = unit(query), unit(key)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.companions import LABELS
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure.lab import Lab
 from refcl.oracle.names.difference import Difference
@@ -26,9 +27,9 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
     if not np.isfinite(base):
         return []
 
-    def moves(moved: tuple[Any, ...]) -> tuple[bool, bool, float]:
-        got = lab.value(moved, r.probe.scalar, r.probe.companions)
-        want = lab.right_value(moved, r.probe.scalar, r.probe.companions)
+    def moves(moved: tuple[Any, ...], companions: Any = r.probe.companions) -> tuple[bool, bool, float]:
+        got = lab.value(moved, r.probe.scalar, companions)
+        want = lab.right_value(moved, r.probe.scalar, companions)
         tell = TELLS + 1e3 * r.outcome.eps
         return abs(got - base) > tell * (abs(base) + 1e-3), abs(want - right) > tell * (abs(right) + 1e-3), got
 
@@ -56,6 +57,15 @@ def geometry(lab: Lab, r: Result) -> list[Difference]:
         got, want, _ = moves(with_input(k, x + shift))
         if want and not got:
             found.append(say("shift has no effect", name, input=name))
+    held = q.companions(inputs) | (r.probe.companions or {})
+    for name in q.companions_needed:  # labels, memories and what else comes by name
+        x = held[name]
+        if x.dtype.kind == "i" and name not in LABELS:
+            continue  # whose row is whose is told by the rows that meet
+        other = x + 0.5 if not x.ndim else np.roll(x, 1, axis=-1) if x.dtype.kind == "f" else rng.permutation(x)
+        got, want, _ = moves(inputs, held | {name: other})
+        if want and not got:
+            found.append(say("input unread", name, input=name, base=base))
     longer = [x * np.linspace(3.0, 1.5, len(x))[:, None] if x.ndim == 2 else x for x in inputs]
     alike = len({len(x) for x in inputs}) == 1
     if len(counts) > 1 and alike and not moves(tuple(longer))[0]:
