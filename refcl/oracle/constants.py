@@ -20,6 +20,7 @@ class Facts(NamedTuple):
     temperature: float | None
     ranks: int = 1
     views: int = 2
+    steps: int = 0
 
 
 class Named(NamedTuple):
@@ -30,6 +31,14 @@ class Named(NamedTuple):
 def _with_temperature(f: Callable[[float], float]) -> Callable[[Facts], float | None]:
     return lambda x: None if x.temperature is None else f(x.temperature)
 
+
+# Where N and M are the same, those of N alone are said.
+BY_COLUMNS = (
+    Named("M, M candidates", lambda x: float(x.m) if x.m else None),
+    Named("1/M, M candidates", lambda x: 1 / x.m if x.m else None),
+    Named("N M, M candidates", lambda x: float(x.n * x.m) or None),
+    Named("1/(N M), M candidates", lambda x: 1 / (x.n * x.m) if x.m else None),
+)
 
 # Plain numbers first: where two names fit, the simpler one is said first.
 SCALES = (
@@ -57,6 +66,8 @@ SCALES = (
     Named("K/(K+1), K negatives", lambda x: x.negatives / (x.negatives + 1)),
     Named("1/V, V views", lambda x: 1 / x.views if x.views > 2 else None),
     Named("1/(V(V-1)), V views", lambda x: 1 / (x.views * (x.views - 1)) if x.views > 2 else None),
+    Named("number of steps", lambda x: float(x.steps) if x.steps else None),
+    Named("1/number of steps", lambda x: 1 / x.steps if x.steps else None),
     Named("world size", lambda x: float(x.ranks) if x.ranks > 1 else None),
     Named("1/world size", lambda x: 1 / x.ranks if x.ranks > 1 else None),
     Named("τ", _with_temperature(lambda t: t)),
@@ -72,6 +83,7 @@ SCALES = (
     Named("1/D", lambda x: 1 / x.d),
     Named("N²", lambda x: float(x.n * x.n)),
     Named("1/N²", lambda x: 1 / (x.n * x.n)),
+    *BY_COLUMNS,
 )
 
 _LOGARITHMS: tuple[tuple[str, Callable[[Facts], float | None]], ...] = (

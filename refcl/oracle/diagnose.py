@@ -21,6 +21,7 @@ from refcl.oracle.measure.precision import few_digits
 from refcl.oracle.measure.settings import usable
 from refcl.oracle.mistakes import DISTRIBUTED, Variation, variations
 from refcl.oracle.names.difference import Difference
+from refcl.oracle.names.sentences import say
 from refcl.oracle.numerics import cancellation, constant_inside, noise, raw_exponentials_fail
 from refcl.oracle.permuted import any_order
 from refcl.oracle.probes import ABOUT, REMEDY
@@ -87,6 +88,9 @@ def diagnose(
     diagnosis : Diagnosis
         Names that explain all of it, differences that were measured, or nothing.
     """
+    lost = _scalar_lost(question, results)
+    if lost is not None:
+        return _beside(lost, question, results, call, shape, extra)
     diagnosis = Diagnosis()
     broken = [r for r in results if not r.outcome.finite and not raw_exponentials_fail(question, r)]
     rest = [r for r in results if all(r is not x for x in broken)]
@@ -124,6 +128,46 @@ def diagnose(
             diagnosis.measurement.differences.append(not_finite)
         else:
             diagnosis.measurement = Measurement([not_finite])
+    return diagnosis
+
+
+def _scalar_lost(question: Question, results: list[Result]) -> Difference | None:
+    """Say where the gradient of the scalar alone is NaN or infinite: 0 times infinity on the way back."""
+    due = [r for r in results if r.outcome.finite and r.outcome.dscalar is not None and r.right.dscalar is not None]
+    lost = [r for r in due if not np.isfinite(float(r.outcome.dscalar or 0.0))]
+    if not lost:
+        return None
+    everywhere = len(lost) == len(due)
+    why = (
+        f": 0 times infinity, as where entries are masked with -∞ before the {question.scalar} is applied to them, "
+        "which neither the value nor the other gradients show"
+    )
+    where = f"all {len(due)} batches" if everywhere else ", ".join(f'"{r.probe.name}"' for r in lost)
+    came = "NaN" if np.isnan(float(lost[0].outcome.dscalar or 0.0)) else "infinite"
+    said = {"scalar": question.scalar, "batches": where, "why": why, "came": came, "want": lost[0].right.dscalar}
+    return say("gradient of the scalar not finite", f"d{question.scalar}", name=None, **said)
+
+
+def _beside(
+    lost: Difference,
+    question: Question,
+    results: list[Result],
+    call: Call | None,
+    shape: tuple[int, int] | None,
+    extra: int,
+) -> Diagnosis:
+    """Explain what else is wrong, without gradients of the scalar that are no numbers, and say that they are none."""
+    without = [
+        r if np.isfinite(float(r.outcome.dscalar or 0.0)) else r._replace(outcome=replace(r.outcome, dscalar=None))
+        for r in results
+    ]
+    if all(agrees(r.right, r.outcome) for r in forgiven(without)):
+        return Diagnosis(measurement=Measurement([lost]))
+    diagnosis = diagnose(question, without, call, shape=shape, extra=extra)
+    if diagnosis.measurement is not None and diagnosis.measurement.differences:
+        diagnosis.measurement.differences.append(lost)
+    else:
+        diagnosis.evidence.append(f"Besides, {lost.what}: {lost.change}.")
     return diagnosis
 
 

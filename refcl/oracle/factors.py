@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refcl.oracle.compare import agrees
-from refcl.oracle.constants import CONVENTIONS, OFFSETS, SCALES, Named
+from refcl.oracle.constants import BY_COLUMNS, CONVENTIONS, OFFSETS, SCALES, Named
 from refcl.oracle.evidence import Result
 from refcl.oracle.question import Question, scaled
 from refcl.oracle.recipe import Expected
@@ -213,7 +213,7 @@ def _named(
         if first is None or abs(float(first) - free) > 1e-4 * abs(free):
             continue
         at = [named.at(f) for f in facts]
-        if any(x is None for x in at):
+        if any(x is None for x in at) or (named in BY_COLUMNS and names):
             continue
         exact = tuple(float(x or 0.0) for x in at)
         if fits(exact):

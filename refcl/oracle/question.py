@@ -112,7 +112,9 @@ class Question:
         d = inputs[0].shape[1]
         anchors = n + m if self.two_sided else (m if self.recipe.anchors == "second" else n)
         negatives = n + m - 2 if self.recipe.candidates == "all" and self.recipe.embeddings else m - 1
-        return Facts(n, m, d, anchors, negatives, self.temperature(scalar), self.recipe.ranks, len(inputs))
+        steps = 0 if self.row.batches != "futures" else len(inputs[1]) if inputs[1].ndim == 3 else 1
+        views = 2 if self.row.batches == "futures" else len(inputs)
+        return Facts(n, m, d, anchors, negatives, self.temperature(scalar), self.recipe.ranks, views, steps)
 
     def under(self, probe: Any) -> "Question":
         """Return the question with the companions of a probe that brings its own."""

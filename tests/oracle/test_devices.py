@@ -275,8 +275,7 @@ def test_a_matrix_that_stands_transposed_in_a_backward() -> None:
         return value, (back(0, ds.T @ b), back(1, ds @ a))
 
     said = str(check(candidate, "info_nce"))
-    assert "∂L/∂s stands transposed in it" in said
-    assert "[dquery, dkey]" in said
+    assert said.count("with ∂L/∂s transposed stands where") == 2
 
 
 def of_everyone(query: Any, key: Any, comm: Any) -> Any:
@@ -294,7 +293,7 @@ def test_the_share_of_other_ranks_is_missing_in_both_gradients() -> None:
         return value, (back(0, ds @ b)[here], back(1, ds.T @ a)[here])
 
     report = world(of_a_rank, "info_nce", temperature=0.2, whole=True)
-    assert "the share of the other ranks' rows is missing" in str(report)
+    assert "the share of the other ranks' rows counts 0 times" in str(report)
 
 
 def test_a_share_that_goes_to_another_rank() -> None:
@@ -305,7 +304,7 @@ def test_a_share_that_goes_to_another_rank() -> None:
         return value, (back(0, ds @ b)[here], back(1, np.concatenate(sum(sent)))[here])
 
     said = str(world(of_a_rank, "info_nce", ranks=3, temperature=0.2, whole=True))
-    assert "what rank 0's rows send to rank 2 arrives at rank 1" in said
+    assert "what rank 0's rows send to rank 2, at rank 1, stands where what rank 0's rows send to rank 1" in said
 
 
 @pytest.mark.parametrize(("averaged", "ok"), [(False, True), (True, False)])

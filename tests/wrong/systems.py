@@ -333,7 +333,7 @@ TRIED: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("nce", "unknown", nce_wrong(mean=True)),
     ("nce", "unknown", nce_wrong(with_normalizer=False)),
     ("cpc", "correct", cpc),
-    ("cpc", "unknown", cpc_added_up),
+    ("cpc", "scaled-by-constant", cpc_added_up),
     ("cpc", "unknown", cpc_over_contexts),
     ("cpc", "unknown", cpc_one_form),
     ("cpc", "keys-detached", cpc_futures_detached),

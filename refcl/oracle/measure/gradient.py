@@ -5,18 +5,19 @@ Out: differences.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from refcl.oracle.companions import OPTIONAL
-from refcl.oracle.constants import SCALES
+from refcl.oracle.constants import BY_COLUMNS, SCALES, scale_named
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure import settings, temperature
+from refcl.oracle.measure import parts, settings, temperature
 from refcl.oracle.measure.lab import Lab, difference, numeric_gradient
-from refcl.oracle.measure.shares import of_rows
+from refcl.oracle.measure.numbers import law_by_batch
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
@@ -75,7 +76,7 @@ def wrong_gradients(question: Question, pairs: list[tuple[Result, tuple[Any, ...
     found = []
     for k, name in enumerate((*names, *question.more)):
         of_one = [(r, all_of[k], np.asarray(right[k])) for r, all_of, right in _with_all(pairs) if len(right) > k]
-        of_one = [one for one in of_one if one[1] is not None]
+        of_one = [(r, np.asarray(got), want) for r, got, want in of_one if got is not None]
         if of_one and not all(_same(got, want, r) for r, got, want in of_one):
             found.append(_one(question, name, k, of_one))
     return _together(found)
@@ -113,15 +114,36 @@ def _swapped(names: tuple[str, ...], pairs: list[tuple[Result, tuple[Any, ...]]]
     return None
 
 
+def _clipped(of_one: list[tuple[Result, Any, Any]]) -> str:
+    """Return the bound that a gradient is held to, where it is the right one wherever that is within it."""
+    size: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+        ("no entry is larger than", np.abs),
+        ("no row is longer than", lambda g: np.linalg.norm(g, axis=-1, keepdims=True)),
+        ("it is nowhere longer, as a whole, than", lambda g: np.linalg.norm(np.ravel(g))),
+    )
+    for said, f in size if of_one[0][1].ndim else ():
+        c = max(float(np.max(f(got))) for _, got, _ in of_one)
+        beyond = sum(int(np.sum(f(want) > 1.001 * c)) for _, _, want in of_one)  # of one alone any bound can be said
+        if beyond > 1 and all(
+            _same(got, want * np.minimum(1.0, c / np.maximum(f(want), 1e-300)), r) for r, got, want in of_one
+        ):
+            return f"{said} {c:.6g}"
+    return ""
+
+
 def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]) -> Difference:
     where = f"d{name}"
     if all(not np.any(got) for _, got, _ in of_one):
         return say("no gradient", where, input=name)
     if any(not np.all(np.isfinite(got)) for _, got, _ in of_one):
         return say("gradient not finite", where, input=name)
+    bound = _clipped(of_one)
+    if bound:
+        return say("gradient clipped", where, input=name, bound=bound)
     factor = _factor(question, of_one)
     if factor:
-        return say("gradient scaled", where, input=name, factor=factor)
+        id_ = "" if factor.startswith((BATCHES, "N/active")) else None
+        return say("gradient scaled", where, name=id_, input=name, factor=factor)
     turns: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("transposed: its last two axes are swapped", lambda g: np.swapaxes(g, -1, -2)),
         ("reversed along its rows", lambda g: g[::-1]),
@@ -132,8 +154,8 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
         if all(want.ndim > 1 and f(want).shape == got.shape and _same(got, f(want), r) for r, got, want in of_one):
             return say("gradient turned", where, input=name, turn=said)
     part = _part(question, k, of_one)
-    if part is not None:
-        return say("a part of the gradient", where, what=f"d{name}", part=part[0], times=part[1])
+    if part:
+        return say("a part of the gradient", where, what=f"d{name}", part=part)
     for other in settings.other_settings(question):
         answers = [(settings.answer_of(other.question, r), r, got) for r, got, _ in of_one]
         if all(a is not None and k < len(a.grads) and _same(got, a.grads[k], r) for a, r, got in answers):
@@ -146,13 +168,12 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
     by_row = _row_factor(question, name, k, of_one)
     if by_row:
         return say("gradient by row", where, input=name, factor=by_row)
-    radial = _radial(question, name, k, of_one)
-    if radial is not None:
-        return radial
-    shares = of_rows(question, name, k, of_one)
-    if shares is not None:
-        return shares
+    projection = _projection(question, name, k, of_one)
+    if projection is not None:
+        return projection
     _, got, want = max(of_one, key=lambda one: float(np.max(np.abs(one[1] - one[2]))))
+    if not got.ndim:
+        return say("another gradient", where, input=name, some="", got=float(got), want=float(want))
     wrong = np.abs(got - want) > 1e-5 * float(np.max(np.abs(want)))
     rows = np.unique(np.nonzero(wrong)[0])
     place = tuple(int(i) for i in np.unravel_index(int(np.argmax(np.abs(got - want))), got.shape))
@@ -174,7 +195,7 @@ def _another_temperature(
         answers = [(r, got, settings.answer_of(question, r, law.at)) for r, got, _ in of_one]
         there = [(r, got, np.asarray(a.grads[k])) for r, got, a in answers if a is not None and k < len(a.grads)]
         factor = _factor(question, there) if len(there) == len(of_one) else ""
-        if factor:
+        if factor and not factor.startswith(BATCHES):
             times = "" if factor == "1" else f", times {factor}"
             return say(
                 "gradient at another temperature", f"d{name}", input=name, what=law.said, law=law.formula, times=times
@@ -182,49 +203,28 @@ def _another_temperature(
     return None
 
 
-def _parts(question: Question, k: int, r: Result) -> dict[str, Any]:
-    """Return what the right gradient of argument k is made of, under the words for it; of a mean over anchors.
-
-    The losses of either input's anchors, and the pull of each row to its positive.
-    """
-    found: dict[str, Any] = {}
-    none = settings.changed(question, reduction="none")
-    if none is not None and question.two_sided and question.recipe.reduction == "mean":
-        shape = none.under(r.probe).value_shape(r.wide, r.probe.scalar)
-        for side, name in enumerate(question.inputs[:2]):
-            u = np.zeros(int(np.prod(shape)))
-            np.split(u, 2)[side][:] = 1 / u.size
-            answer = none.under(r.probe).expected(r.wide, r.probe.scalar, u)
-            found[f"what the losses of {name}'s rows as anchors send"] = (*answer.grads, answer.dscalar)[k]
-    tau, x = question.temperature(r.probe.scalar), r.wide
-    plain = (
-        question.recipe.normalization == "rows" and question.positive is None and question.recipe.reduction == "mean"
-    )
-    if plain and tau and len(x) == 2 and k < 2 and x[0].shape == x[1].shape:
-        length = [np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12) for y in x]
-        z, other = x[k] / length[k], x[1 - k] / length[1 - k]
-        pull = -(other - z * np.sum(z * other, axis=1, keepdims=True)) / (length[k] * tau * len(z))
-        found["the pull of the positive, -s_ip/τ,"] = pull
-    return found
+def _counted(question: Question, numbers: list[tuple[Result, float]]) -> tuple[str, Callable[[Result], float]] | None:
+    """Return what the numbers of several batches are: a constant with a name, or the same; in words and by batch."""
+    first = numbers[0][1]
+    c = round(first, 5) + 0.0 if abs(first - round(first, 5)) < 1e-6 else first
+    names = _common_names(question, numbers) if any(abs(x - 1) > 1e-6 for _, x in numbers) else []
+    if names:
+        said = names[0] if names[0] == f"{c:.6g}" else f"{names[0]} ({c:.6g})"
+        return said, partial(_constant, question, names[0])
+    return (f"{c:.6g}", lambda _: c) if all(abs(x - c) <= 1e-5 * max(abs(c), 1.0) for _, x in numbers) else None
 
 
-def _part(question: Question, k: int, of_one: list[tuple[Result, Any, Any]]) -> tuple[str, float] | None:
-    """Return which part of a gradient counts otherwise than once, and how often, where the rest is right."""
-    made = [_parts(question, k, r) for r, _, _ in of_one]
-    for said in made[0]:
-        if not all(said in parts for parts in made):
-            continue
-        times = []
-        for (r, got, want), parts in zip(of_one, made, strict=True):
-            off, part = np.asarray(got - want), np.asarray(parts[said])
-            c = float(np.sum(off * part)) / max(float(np.sum(part * part)), 1e-300)
-            if not _same(got, want + c * part, r):
-                break
-            times.append(1 + c)
-        else:
-            if np.ptp(times) < 1e-5:
-                return said, round(times[0], 9) + 0.0
-    return None
+def _constant(question: Question, name: str, r: Result) -> float:
+    return float(scale_named(name).at(question.facts(r.wide, r.probe.scalar)) or 0.0)
+
+
+def _part(question: Question, k: int, of_one: list[tuple[Result, Any, Any]]) -> str:
+    """Say which parts of a gradient count otherwise than they should, where the rest is right."""
+    found = parts.otherwise(question, k, of_one, partial(_counted, question))
+    less, more = ([said for said, times in found if times == n] for n in ("0", "1"))
+    if len(less) == len(more) == len(found) / 2:
+        return ", and ".join(f"{b} stands where {a} belongs" for a, b in zip(less, more, strict=True))
+    return ", and ".join(f"{said} counts {times} times" for said, times in found)
 
 
 def named_factor(question: Question, r: Result, free: float) -> list[str]:
@@ -240,8 +240,9 @@ def named_factor(question: Question, r: Result, free: float) -> list[str]:
 
 def _common_names(question: Question, numbers: list[tuple[Result, float]]) -> list[str]:
     """Return the names of the constants that the numbers of all batches may be, the shortest first."""
-    names = [set(named_factor(question, r, c)) for r, c in numbers]
-    return sorted(set.intersection(*names), key=lambda n: (len(n), n))
+    names = set.intersection(*(set(named_factor(question, r, c)) for r, c in numbers))
+    by_rows = names - {named.name for named in BY_COLUMNS}
+    return sorted(by_rows or names, key=lambda n: (len(n), n))
 
 
 def _factor(question: Question, of_one: list[tuple[Result, Any, Any]]) -> str:
@@ -258,7 +259,14 @@ def _factor(question: Question, of_one: list[tuple[Result, Any, Any]]) -> str:
         return " or ".join(first) if number in first else f"{' or '.join(first)} ({number})"
     if max(numbers) - min(numbers) < 1e-6 * abs(numbers[0]):
         return f"{numbers[0]:.6g}"
-    return ""
+    there = [(r, c) for (r, _, _), c in zip(of_one, numbers, strict=True) if r.outcome.eps < 1e-10]
+    law = law_by_batch(question, there)
+    every = ", ".join(f'{c:.6g} on "{r.probe.name}"' for r, c in there[:4])
+    each = f"{BATCHES} ({every})" if of_one[0][1].ndim else ""  # any two numbers have a factor
+    return f"{law[0]} ({law[1]})" if law else each
+
+
+BATCHES = "another number on each batch"
 
 
 def _rows(question: Question, name: str, k: int, r: Result) -> Any:
@@ -299,49 +307,85 @@ def _row_factor(question: Question, name: str, k: int, of_one: list[tuple[Result
     return f"times a number of its own: {', '.join(f'{x:.4g}' for x in np.ravel(c)[:6])}"
 
 
-def _radial(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]) -> Difference | None:
-    """Say whether a gradient is wrong only along the rows themselves: the projection of the normalization."""
+def _projection(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, Any]]) -> Difference | None:
+    """Say whether a gradient is right but for the projection of the normalization, and what stands in its place."""
     if not question.recipe.embeddings or question.recipe.normalization != "rows":
         return None
-    shared = True
-    for r, got, want in of_one:
-        x = _rows(question, name, k, r)
-        if x is None:
-            return None
-        got, want = np.reshape(got, x.shape), np.reshape(want, x.shape)
-        length = np.linalg.norm(x, axis=1, keepdims=True)
-        z = x / np.maximum(length, 1e-12)
-        off = got - want
-        along = np.sum(off * z, axis=1, keepdims=True)
-        if not _same(want + along * z, got, r):
-            return None
-        c = np.ravel(along * length)
-        shared = (shared and bool(np.max(np.abs(c - c.mean())) <= 1e-6 * max(float(np.max(np.abs(c))), 1e-300))) or (
-            _one_sum(got, z, length)
-        )
-    how = "takes one inner product ⟨z, dz⟩ over the whole batch, without an axis, not row by row"
-    missing = "is wrong or missing"
-    id_ = "" if shared else "normalization-jacobian-missing"
-    return say("gradient along the rows", f"d{name}", name=id_, input=name, how=how if shared else missing)
+    if any(_rows(question, name, k, r) is None for r, _, _ in of_one):
+        return None
+    for power, also in ((0, ""), (1, ", and nothing is divided by ‖x‖"), (-1, ", and all is divided by ‖x‖ twice")):
+        came, along = [], True
+        for r, got, want in of_one:
+            x = _rows(question, name, k, r)
+            length = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+            z, got, want = x / length, np.reshape(got, x.shape) / length**power, np.reshape(want, x.shape)
+            came.append((r, got, parts.unprojected(question, k, r, want), x, length))
+            along = along and _same(want + np.sum((got - want) * z, axis=1, keepdims=True) * z, got, r)
+        known = all(one[2] is not None for one in came)
+        how = next((said for said in map(str, _in_its_place(question, k, came)) if said), "") if known else ""
+        if how or (along and not power):
+            id_ = "normalization-jacobian-missing" if how == MISSING or not known else ""
+            return say("gradient along the rows", f"d{name}", name=id_, input=name, how=(how or "is wrong") + also)
+    return None
 
 
-def _one_sum(got: Any, z: Any, length: Any) -> bool:
-    """Return whether dz - z c with one number c for all rows explains a gradient: c is Σ over rows of <z_i, dz_i>."""
-    d = np.sum(got * z, axis=1) * length[:, 0]  # <z_i, dz_i> - c
-    total = float(np.sum(d))
-    n = len(d)
-    if n < 2:
-        return False
-    c = total / (1 - n)
-    inner = d + c
-    return bool(abs(float(np.sum(inner)) - c) <= 1e-6 * max(1e-300, float(np.max(np.abs(inner))) * n))
+MISSING = "is missing"
+
+
+def _in_its_place(question: Question, k: int, came: list[tuple[Result, Any, Any, Any, Any]]) -> Iterator[str]:
+    """Yield what may stand in the place of the projection: z ⟨z, dz⟩ of raw rows, of others, with another number."""
+    instead: list[tuple[str, Callable[[Result, Any, Any, Any], Any]]] = [
+        ("", lambda r, d, x, n: _onto(x / n, d)),
+        ("holds the raw rows: x ⟨x, dz⟩ stands where z ⟨z, dz⟩ belongs", lambda r, d, x, n: _onto(x, d)),
+        ("holds a raw row: x ⟨z, dz⟩ stands where z ⟨z, dz⟩ belongs", lambda r, d, x, n: _onto(x / n, d) * n),
+        ("is divided by ‖x‖ again: z ⟨z, dz⟩/‖x‖", lambda r, d, x, n: _onto(x / n, d) / n),
+        ("is divided by ‖x‖² again: z ⟨z, dz⟩/‖x‖²", lambda r, d, x, n: _onto(x / n, d) / n**2),
+        (WHOLE, lambda r, d, x, n: x / n**2 * np.sum(x * d)),
+        (f"{WHOLE} (their mean)", lambda r, d, x, n: x / n**2 * np.sum(x * d) / len(x)),
+    ]
+    for j, other in enumerate(question.inputs):
+        if all(r.wide[j].shape == x.shape for r, _, _, x, _ in came) and j != k:
+            said = f"is that of the rows of {other}: {{}} stands where z ⟨z, dz⟩ belongs"
+            instead += [
+                (said.format("y ⟨y, dz⟩, y of length 1,"), partial(_onto_others, _unit, j)),
+                (said.format("y ⟨y, dz⟩, y raw,"), partial(_onto_others, np.asarray, j)),
+            ]
+    for said, part in instead:
+        numbers = []
+        for r, got, d, x, length in came:
+            p = part(r, d, x, length)
+            c = float(np.sum((d - got) * p)) / max(float(np.sum(p * p)), 1e-300)
+            if not _same(got, d - c * p, r):
+                break
+            numbers += [c] if r.outcome.eps < 1e-10 else []
+        else:
+            if numbers and np.ptp(numbers) < 1e-5 and (abs(numbers[0] - 1) < 1e-5 or not said):
+                c = round(numbers[0], 5) + 0.0
+                yield said or {0.0: MISSING, -1.0: "has the other sign: z ⟨z, dz⟩ is added"}.get(
+                    c, f"counts {c:g} times"
+                )
+
+
+WHOLE = "takes one inner product ⟨z, dz⟩ over the whole batch, without an axis, not row by row"
+
+
+def _unit(x: Any) -> Any:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def _onto_others(f: Callable[[Any], Any], j: int, r: Result, d: Any, *_: Any) -> Any:
+    return _onto(f(r.wide[j]), d)
+
+
+def _onto(y: Any, d: Any) -> Any:
+    return y * np.sum(y * d, axis=1, keepdims=True)
 
 
 def _together(found: list[Difference]) -> list[Difference]:
     """Say once what holds of every argument."""
     if len(found) < 2:
         return found
-    kinds = {(f.what.replace(f.where[1:], "·"), f.name) for f in found}
+    kinds = {(f.what.replace(f.where, "·").replace(f" of {f.where[1:]}", " of ·"), f.name) for f in found}
     if len(kinds) > 1:
         return found
     return [found[0]._replace(where=", ".join(f.where for f in found))]
@@ -356,17 +400,14 @@ def wrong_scalar(question: Question, pairs: list[tuple[Result, float]]) -> Diffe
     if all(got == 0.0 for _, got, _ in there) and any(abs(w) > 1e-9 for _, _, w in there):
         return say("no gradient of the scalar", f"d{name}", scalar=name, want=there[0][2])
     first: dict[str, Any] = {"scalar": name, "got": there[0][1], "want": there[0][2]}
+    there = [(r, got, want) for r, got, want in there if got or want]
     if not all(want and math.isfinite(got) for _, got, want in there):
         return say("another gradient of the scalar", f"d{name}", factor="", **first)
     factor = _common_names(question, [(r, got / want) for r, got, want in there])[:1]
     said = f": it is {factor[0]} times what it should be" if factor else ""
-    part = (
-        None
-        if factor
-        else _part(question, len(question.inputs), [(r, np.asarray(g), np.asarray(w)) for r, g, w in there])
-    )
-    if part is not None:
-        said = f": {part[0]} counts {part[1]:.4g} times in it"
+    arrays = [(r, np.asarray(g), np.asarray(w)) for r, g, w in there]
+    part = "" if factor else _part(question, parts.SCALAR, arrays)
+    said = f": {part}" if part else said
     return say("another gradient of the scalar", f"d{name}", factor=said, **first)
 
 

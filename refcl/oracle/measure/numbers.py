@@ -140,17 +140,19 @@ def scale_by_batch(question: Question, results: list[Result]) -> Difference | No
     """Say by what the value is multiplied on each batch, where that is a number over N, or counts active anchors."""
     if any(np.ndim(r.outcome.value) for r in results):
         return None
-    ratio = np.array(
-        [
-            float(r.outcome.value) / float(r.right.value) if abs(float(r.right.value)) > 1e-12 else np.nan
-            for r in results
-        ]
-    )
-    told = np.isfinite(ratio) & np.array([r.outcome.eps < 1e-10 for r in results])
-    if np.sum(told) < 3 or np.any(ratio[told] == 0):
+    there = [(r, float(r.right.value)) for r in results if r.outcome.eps < 1e-10]
+    ratios = [(r, float(r.outcome.value) / right) for r, right in there if abs(right) > 1e-12]
+    found = law_by_batch(question, ratios)
+    if found is None:
         return None
-    n = np.array([float(question.facts(r.wide, r.probe.scalar).anchors) for r in results])
-    active = np.array([_active(question, r) for r in results])
+    return say("another factor by batch", what=found[1], factor=found[0], first=ratios[0][1])
+
+
+def law_by_batch(question: Question, ratios: list[tuple[Result, float]]) -> tuple[str, str] | None:
+    """Return what the factors of several batches are, a number over N or a count of active anchors, and why."""
+    if len(ratios) < 3 or any(c == 0 for _, c in ratios):
+        return None
+    n = np.array([float(question.facts(r.wide, r.probe.scalar).anchors) for r, _ in ratios])
     for counts, formula, said in (
         (
             n,
@@ -162,16 +164,15 @@ def scale_by_batch(question: Question, results: list[Result]) -> Difference | No
         ),
         (1 / n, "{:.6g}/N", "the value is {:.6g}/N of what it should be: divided by the batch size once too often"),
         (
-            n / active,
+            n / np.array([_active(question, r) for r, _ in ratios]),
             "N/active",
             "the mean is taken over the active anchors only: those with a loss above zero (non-zero)",
         ),
     ):
-        c = ratio[told] / counts[told]
-        if np.all(np.isfinite(c)) and np.ptp(c) < 1e-9 * abs(c[0]) and np.ptp(counts[told]) > 1e-6:
+        c = np.array([ratio for _, ratio in ratios]) / counts
+        if np.all(np.isfinite(c)) and np.ptp(c) < 1e-9 * abs(c[0]) and np.ptp(counts) > 1e-6:
             number = nice(1 / c[0]) if formula.startswith("N/{") else nice(c[0])
-            factor = formula.format(number)
-            return say("another factor by batch", what=said.format(number), factor=factor, first=ratio[told][0])
+            return formula.format(number), said.format(number)
     return None
 
 
