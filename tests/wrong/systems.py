@@ -341,7 +341,7 @@ TRIED: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("cpc", "positives-permuted", cpc_other_samples_future),
     ("cmc", "correct", cmc),
     ("cmc", "scaled-by-constant", cmc_averaged),
-    ("cmc", "unknown", cmc_one_direction),
+    ("cmc", "one-direction", cmc_one_direction),
     ("cmc", "unknown", cmc_core),
     ("cmc", "temperature-missing", cmc_without_temperature),
     ("cmc", "not-normalized", cmc_raw),

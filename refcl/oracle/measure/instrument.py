@@ -20,6 +20,8 @@ from refcl.oracle.measure import (
     geometry,
     gradient,
     law,
+    logits,
+    met,
     numbers,
     pairs,
     penalty,
@@ -178,15 +180,35 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
         done.differences.append(_number_said(name, formula, c, numbers.numbers(question).get(name, float("nan"))))
     if not done.settings:
         done.differences += list(rows.transforms(question, tried))
-    if not done.settings and not done.differences:
-        charge = charges.charged(question, tried) or charges.soft_targets(question, tried)
-        done.differences += [charge] if charge else []
+    if not done.settings and not done.differences and not any(np.ndim(r.outcome.value) for r in tried):
+        done.differences += next(([d] for step in EXACT if (d := step(question, tried)) is not None), [])
     if not done.differences:
         for other in settings.other_losses(question):
             if settings.fits_value(other.question, near, other.scalar):
                 done.settings.append(other.said)
                 done.notes.append(f"It is {other.said}, another loss, to rounding.")
                 break
+
+
+# What is looked for in the values of all batches, in this order.
+EXACT: tuple[Callable[[Question, list[Result]], Difference | None], ...] = (
+    charges.charged,
+    charges.soft_targets,
+    met.remembered,
+    met.views,
+    met.mixed,
+    logits.put_together,
+    logits.other_logits,
+)
+# What laws of log Z are: the bias of each logit is -(log Z + ln(K/M)).
+OF_THE_NOISE = {
+    "+ ln(M/(M - 1))": ": the noise has density 1/(M - 1), not 1/M, for M rows of the bank",
+    "+ ln M": ": the density of the noise, 1/M for M rows of the bank, is forgotten: K stands where K/M belongs",
+    "- ln M": ": the density of the noise, 1/M for M rows of the bank, counts twice: K/M² stands where K/M belongs",
+    "- ln K": ": the number of draws K is forgotten: 1/M stands where K/M belongs",
+    "- ln(K/M)": ": the rate of the noise is forgotten: 1 stands where K/M belongs, K draws of density 1/M",
+    "- 2 ln(K/M)": ": the rate of the noise K/M is turned over: M/K stands in its place",
+}
 
 
 def _number_said(name: str, formula: str, c: float, now: float) -> Difference:
@@ -211,7 +233,7 @@ def _number_said(name: str, formula: str, c: float, now: float) -> Difference:
         more = ", or it is smoothed in one of two directions" if formula.endswith("/2") else ""
     if name == "log_normalizer":
         more = ": the logarithm is taken twice, ln Z stands where Z belongs" if formula.startswith("ln") else ""
-        more = ": the noise has density 1/(M - 1), not 1/M, for M rows of the bank" if "M - 1" in formula else more
+        more = next((said for end, said in OF_THE_NOISE.items() if formula.endswith(end)), more)
     if name == "base_temperature" and formula.startswith("τ²"):
         more = ": the factor stands upside down, τ_base/τ in the place of τ/τ_base"
     return say(

@@ -159,11 +159,20 @@ def transforms(question: Question, results: list[Result]) -> Iterator[Difference
 def _multiplied(question: Question, results: list[Result]) -> Iterator[Difference]:
     """Yield by what number the first input is multiplied, as by a temperature that is none of the loss's."""
     r, name = results[0], question.inputs[0]
+    for who in question.inputs[:2] if not question.row.distances else ():
+        for law, power in (("1/√D", -0.5), ("1/D", -1.0), ("√D", 0.5)):
+            if _after(question, results, (who,), partial(_times_width, power)):
+                yield say("inputs multiplied by a width", who, law=law, input=who)
+                return
     for c in roots(lambda c: value_off(question, r, (c * r.wide[0], *r.wide[1:]), r.probe.scalar), 1.0):
         c = nice(c)
         if _after(question, results, (name,), partial(np.multiply, c)):
             yield say("inputs multiplied", name, c=c, t=1 / c)
             return
+
+
+def _times_width(power: float, x: Any) -> Any:
+    return x * x.shape[-1] ** power
 
 
 def _treated(subset: tuple[str, ...], done: Treatment, change: str) -> Difference:
