@@ -99,7 +99,8 @@ def kinds(bench: Bench, m: Measured) -> dict[Kind, list[int]]:
             found[Kind("row", "column", relation)].append(e)
             continue
         (a, k), (b, h) = bench.rows[i], bench.rows[j]
-        relation = "positive" if m.positive[e] else "same" if k == h and a != b else "other"
+        paired = k == h and a != b and b not in ("bank", "queue")
+        relation = "positive" if m.positive[e] else "same" if paired else "other"
         if b == OWN:
             relation = "own" if bench.entries[e][0] == h // bench.each else "other"
         elif relation == "other" and a != b and h >= counts[a] and b not in ("bank", "queue"):
@@ -164,7 +165,7 @@ def who_meets_whom(bench: Bench, m: Measured) -> list[Difference]:
             # a class that is small where it counts at all could be hidden
             found.append(_left_out(bench, kind, said, missing))
         elif missing:
-            found.append(_partly(bench, said, use, missing))
+            found.append(_partly(bench, m, said, use, missing))
         if added:
             everyone = len(added) == len(all_of)
             which = "" if everyone else f" ({len(added)} of {len(all_of)})"
@@ -224,7 +225,7 @@ def _left_out(bench: Bench, kind: Kind, said: str, missing: list[int]) -> Differ
     return say("left out", where, entries=said, why=f": they do not count{other}")
 
 
-def _partly(bench: Bench, said: str, use: list[int], missing: list[int]) -> Difference:
+def _partly(bench: Bench, m: Measured, said: str, use: list[int], missing: list[int]) -> Difference:
     left_out = set(missing)
     rows = np.array([[bench.rows[i][1] for i in bench.entries[e]] if bench.gram else bench.entries[e] for e in use])
     gone = np.array([e in left_out for e in use])
@@ -235,13 +236,21 @@ def _partly(bench: Bench, said: str, use: list[int], missing: list[int]) -> Diff
             if ranks > 1 and block == n // ranks:
                 return say("nothing gathered", listed(bench, missing), entries=said)
             return say("chunks", listed(bench, missing), entries=said, rows=block)
-    anchors = sorted({bench.entries[e][0] for e in use} - {bench.entries[e][0] for e in use if e not in left_out})
+    heard = {i for e in np.flatnonzero(m.counted) for i in bench.entries[e][: 1 + bench.gram]}
+    anchors = sorted({bench.entries[e][0] for e in use} - heard)
+    silent = np.flatnonzero(m.used & ~m.counted)
+    among = sorted({i for e in silent for i in bench.entries[e]}) if bench.gram else []
     who = ""
     if anchors:
-        named = ", ".join(f"{bench.rows[i][0]} {bench.rows[i][1]}" if bench.gram else str(i) for i in anchors)
-        who = f": anchor {named} is left out altogether (skipped, no term of its own)"
+        who = f": anchor {_rows_named(bench, anchors)} is left out altogether (skipped, no term of its own)"
+    elif len(among) > 2 and len(silent) == len(among) * (len(among) - 1) // 2:  # who is an anchor meets the others
+        who = f": {_rows_named(bench, among)} do not meet one another, they are no anchors (only candidates of others)"
     some = f"{len(missing)} of {len(use)} of {said}"
     return say("left out", listed(bench, missing), entries=some, why=f" and do not count{who}")
+
+
+def _rows_named(bench: Bench, which: list[int]) -> str:
+    return ", ".join(f"{bench.rows[i][0]} {bench.rows[i][1]}" if bench.gram else str(i) for i in which)
 
 
 def all_turned(bench: Bench, m: Measured) -> list[Difference]:

@@ -26,7 +26,7 @@ READINGS = (
         lambda s: -s,
         lambda s: np.full_like(s, -1.0),
     ),
-    ("(1 + s)/2", lambda s: s / 2, lambda s: np.full_like(s, 0.5)),
+    ("(1 + s)/2 (or s/2: a constant cancels in a softmax)", lambda s: s / 2, lambda s: np.full_like(s, 0.5)),
     ("1 - arccos(s)/π, the angle", lambda s: -np.arccos(s) / np.pi, lambda s: 1 / (np.pi * np.sqrt(1 - s * s))),
     ("-arccos(s), the angle", lambda s: -np.arccos(s), lambda s: 1 / np.sqrt(1 - s * s)),
     ("exp(s)", np.exp, np.exp),
