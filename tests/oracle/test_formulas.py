@@ -192,3 +192,15 @@ def test_what_is_ignored_counts_as_a_number() -> None:
 
     report = check(candidate, "softmax_contrastive", shape=(4, 6), ignore=ignore)
     assert report.differences[0].what.startswith("ignored entries count in the sums, each with the logit 0")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_logits_that_are_multiplied_by_their_softmax(axis: int) -> None:
+    def candidate(query: Any, key: Any, temperature: Any) -> Any:
+        logits = unit(query) @ unit(key).T / temperature
+        turned = softmax(logits) if axis else softmax(logits.T).T
+        return -np.mean(np.log(np.diag(softmax(logits * turned))))
+
+    report = check(candidate, "info_nce")
+    assert "each logit is multiplied by its softmax over" in report.differences[0].what
+    assert ("dual softmax" in report.differences[0].what) == (axis == 0)

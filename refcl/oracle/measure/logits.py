@@ -133,6 +133,13 @@ def _down(x: Logits, beside: bool) -> Logits | None:
     return replace(x, sum=met, counted=counted, numerator=x.sum)
 
 
+def _times_softmax(x: Logits, axis: int) -> Logits:
+    """Multiply each logit by its probability among those of its row (1) or of its column (0)."""
+    kept = np.where(x.counted | x.positives, x.sum, -np.inf)
+    e = np.exp(kept - np.max(kept, axis=axis, keepdims=True))
+    return replace(x, sum=np.where(np.isfinite(kept), x.sum * e / np.sum(e, axis=axis, keepdims=True), 0.0))
+
+
 def _by_column(x: Logits, what: Callable[..., Any], itself: bool, both: bool) -> Logits | None:
     """Subtract of each column what was taken of the row of its number."""
     a, columns = x.sum.shape
@@ -172,6 +179,8 @@ OTHER: dict[str, Callable[[Logits], Logits | None]] = {
     "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each": partial(
         _down, beside=False
     ),
+    "each logit is multiplied by its softmax over the other axis (dual softmax)": partial(_times_softmax, axis=0),
+    "each logit is multiplied by its softmax over its own row": partial(_times_softmax, axis=1),
     "the sum of an anchor holds its row and the column of its positive, other anchors' similarities to it": partial(
         _down, beside=True
     ),
