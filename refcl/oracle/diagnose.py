@@ -188,7 +188,7 @@ def _measured(
     if rough:
         return [Finding(("low-precision",), rough)]
     # So much can be read wrongly where much is free that two at once are many: what is measured is quicker there.
-    many = question.recipe.inside == "freed"
+    many = question.recipe.inside == "freed" or question.follows
     found = [] if many else _two(question, judged)
     if not found:
         diagnosis.measurement = instrument.inside(question, judged, call, shape, extra)

@@ -26,8 +26,9 @@ from refcl.oracle.asked import (
 )
 from refcl.oracle.companions import COMPANIONS, OPTIONAL, candidates, companions
 from refcl.oracle.constants import Facts, Named
-from refcl.oracle.evaluate import compared, evaluate
+from refcl.oracle.evaluate import evaluate
 from refcl.oracle.pair_recipe import evaluate_pair
+from refcl.oracle.pools import ESTIMATED
 from refcl.oracle.questions import Row, row_of
 from refcl.oracle.recipe import Expected, Recipe
 
@@ -90,6 +91,11 @@ class Question:
     @property
     def two_sided(self) -> bool:
         return self.recipe.anchors == "both"
+
+    @property
+    def follows(self) -> bool:
+        """Whether weights, a temperature or what is made of all negatives together follow the similarities."""
+        return self.recipe.inside in (*ESTIMATED, "uniform") or "detach" in self.pair.settings
 
     def setting(self, name: str) -> Any:
         """Return a setting as it was asked, or its default."""
@@ -246,11 +252,6 @@ class Question:
     def shaped_upstream(self, upstream: Any, inputs: tuple[Any, ...], scalar: float | None) -> Any:
         """Return an upstream gradient, one entry an anchor, in the shape of the loss's own value."""
         return upstream.reshape(self.value_shape(inputs, scalar))
-
-    def similarities(self, inputs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-        """Return each anchor's similarity to its positive (A,), those to all rows (A, T), and which are negatives."""
-        s, roles, _, _ = compared(self.recipe, inputs, self.positive, self.ignore)
-        return s[np.arange(len(s)), roles.positive], s, roles.negatives
 
     def value_shape(self, inputs: tuple[Any, ...], scalar: float | None) -> tuple[int, ...]:
         """Return the shape that the loss's own value has."""

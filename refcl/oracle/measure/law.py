@@ -36,7 +36,7 @@ def law(bench: Bench, m: Measured, *, summed: bool = False) -> tuple[Fitted | No
     q = bench.lab.question
     tau = 1.0 if bench.steps else q.temperature(bench.lab.scalar)
     freed = expected(bench)
-    if tau is None:
+    if tau is None or q.follows:  # the right loss itself is not of this form
         return None
     form = form_of(bench, m)
     if len(form.terms) > 140 or not form.terms:

@@ -1,4 +1,4 @@
-"""What only some losses have: distances, logarithms with an epsilon, importance weights, temperatures by anchor.
+"""What only some losses have: distances, matrices for each step, and parts that have a menu.
 
 In:  calls of the candidate, and its answers.
 Out: differences.
@@ -12,7 +12,7 @@ import numpy as np
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure import penalty, settings
 from refcl.oracle.measure.lab import Lab, difference
-from refcl.oracle.measure.reweighted import importance
+from refcl.oracle.measure.menus import parts_otherwise
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 
@@ -20,7 +20,7 @@ from refcl.oracle.names.sentences import say
 def special(lab: Lab, tried: list[Result]) -> list[Difference]:
     """Look at what some losses have beside similarities."""
     found = []
-    for steps in (_pairs_by_distance, _triplets_by_distance, importance, _temperatures_of_anchors, _parameters):
+    for steps in (_pairs_by_distance, _triplets_by_distance, _parameters, _parts):
         found += steps(lab, tried)
         if found:
             return found
@@ -211,29 +211,6 @@ def _said_of(p: Any, margin: float) -> str:
     return ""
 
 
-def _temperatures_of_anchors(lab: Lab, tried: list[Result]) -> list[Difference]:
-    """Where each anchor has a temperature, see whether only their mean (least, first …) counts."""
-    q = lab.question
-    if q.row.batches != "temperatures":
-        return []
-    for said, f in (("mean", np.mean), ("smallest", np.min), ("largest", np.max), ("first", lambda t: t[0])):
-        if all(_one_temperature(q, r, float(f(r.wide[1]))) for r in tried):
-            return [say("one temperature for all", "temperature", which=said)]
-    square = [r for r in tried if r.wide[0].shape[0] == r.wide[0].shape[1]]
-    if square and all(_is_at(q, r, (r.wide[0] * (r.wide[1][:, None] / r.wide[1]), r.wide[1])) for r in square):
-        return [say("temperatures by column", "temperature")]
-    return []
-
-
-def _one_temperature(q: Any, r: Result, t: float) -> bool:
-    return _is_at(q, r, (r.wide[0], np.full_like(r.wide[1], t)))
-
-
-def _is_at(q: Any, r: Result, inputs: tuple[Any, ...]) -> bool:
-    answer = q.expected(inputs, None, r.probe.upstream)
-    return bool(np.all(np.abs(answer.value - r.outcome.value) <= 64 * r.outcome.eps * answer.value_size))
-
-
 def _parameters(lab: Lab, tried: list[Result]) -> list[Difference]:
     """Where an input is a stack of matrices, one a step, see whether each of them counts."""
     q = lab.question
@@ -259,3 +236,7 @@ def _parameters(lab: Lab, tried: list[Result]) -> list[Difference]:
             steps = ", ".join(map(str, unread))
             found.append(say("one step for all", name, input=name, unread=steps, used=which))
     return found
+
+
+def _parts(lab: Lab, tried: list[Result]) -> list[Difference]:
+    return parts_otherwise(lab.question, tried)

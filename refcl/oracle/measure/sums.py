@@ -35,7 +35,7 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
         return [say("pairs alone")]
     # Entries with a row in common may stand in its sum; a coupling too weak to be told is no news there.
     absent = (np.abs(got) <= (1e-7 if bench.lab.trusted else 1e-4) * scale) & off
-    more, fewer = g & ~w & _apart(bench), w & absent
+    more, fewer = g & ~w & _apart(bench), (np.abs(want) > (1 if bench.lab.trusted else 30) * tell) & absent
     found = []
     if np.any(more):
         ea, eb = (int(x) for x in np.argwhere(more)[0])
@@ -51,6 +51,10 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
         pairs = [(int(a), int(b)) for a, b in np.argwhere(fewer) if a < b]
         if not pairs:
             return found
+        a, b = pairs[0]
+        where = f"{entry_name(bench, a)} and {entry_name(bench, b)}"
+        if bench.lab.question.follows:  # by weights and temperatures entries depend on each other too
+            return [*found, say("taken over too few", where)]
         both_positive = all(m.positive[a] and m.positive[b] for a, b in pairs)
         what = (
             "the positives of one anchor do not share a denominator: each positive stands against itself and the"
@@ -58,8 +62,7 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
             if both_positive
             else "entries of one anchor do not share a sum: its denominator is split or lacks some of them"
         )
-        a, b = pairs[0]
-        found.append(say("sum split", f"{entry_name(bench, a)} and {entry_name(bench, b)}", what=what))
+        found.append(say("sum split", where, what=what))
     return found
 
 
