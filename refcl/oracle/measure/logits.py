@@ -60,26 +60,34 @@ def put_together(question: Question, results: list[Result]) -> Difference | None
     return None
 
 
+def _log_sum_exp(x: Any, counted: Any) -> Any:
+    kept = np.where(counted, x, -np.inf)
+    top = np.max(np.where(np.isfinite(kept), kept, -1e300), axis=1)
+    return top + np.log(np.sum(np.exp(kept - top[:, None]), axis=1))
+
+
 @dataclass(frozen=True)
 class Logits:
     """Logits of all anchors (A, T), whose positives and candidates are which, and what they are made of."""
 
     sum: Any
     positives: Any  # (A, T) as a mask
-    counted: Any  # (A, T)
+    counted: Any  # (A, T); None where the logits are those of probabilities already
     scale: float
     anchors: Any = None  # (A, D) on the sphere, where both views have a row for each sample
     views: tuple[Any, ...] = ()
     numerator: Any = None  # where that has others
+    form: str = "out"  # where the mean over several positives stands
 
     def value(self) -> float:
         """Return the mean of the anchors' losses, 0 where there is no positive."""
-        kept = np.where(self.counted, self.sum, -np.inf)
-        top = np.max(np.where(np.isfinite(kept), kept, -1e300), axis=1)
-        lse = top + np.log(np.sum(np.exp(kept - top[:, None]), axis=1))
-        above = np.where(self.positives, self.sum if self.numerator is None else self.numerator, 0.0)
-        count = np.sum(self.positives, axis=1)
-        return float(np.mean(np.where(count > 0, lse - np.sum(above, axis=1) / np.maximum(count, 1), 0.0)))
+        above, count = self.sum if self.numerator is None else self.numerator, np.sum(self.positives, axis=1)
+        if self.form == "out":
+            pulled = np.sum(np.where(self.positives, above, 0.0), axis=1) / np.maximum(count, 1)
+        else:
+            pulled = _log_sum_exp(above, self.positives) - (np.log(count) if self.form == "in" else 0.0)
+        below = 0.0 if self.counted is None else _log_sum_exp(self.sum, self.counted)
+        return float(np.mean(np.where(count > 0, below - pulled, 0.0)))
 
 
 def _logits(question: Question, r: Result) -> list[Logits]:
@@ -89,7 +97,12 @@ def _logits(question: Question, r: Result) -> list[Logits]:
     t = 1.0 if futures else q.temperature(r.probe.scalar)
     rows = unit_rows if recipe.normalization == "rows" else np.asarray
     held = memory(question, r.wide, r.probe.companions)
-    if t is None or recipe.form != "out" or recipe.inside not in (None, "decoupled", "supervised") or "noise" in held:
+    if (
+        t is None
+        or recipe.form == "targets"
+        or recipe.inside not in (None, "decoupled", "supervised")
+        or "noise" in held
+    ):
         return []
     each: list[Any] = []  # similarities of all anchors (A, T), and the columns of their positives
     if futures:
@@ -110,6 +123,7 @@ def _logits(question: Question, r: Result) -> list[Logits]:
     s, roles, stack, _ = compared(recipe, r.wide, q.positive, q.ignore)
     roles = several(recipe, roles, q.inside(r.wide)) if recipe.inside == "supervised" else roles
     found = Logits(s / t, roles.positives, roles.candidates if recipe.in_denominator else roles.negatives, 1 / t)
+    found = replace(found, form=recipe.form)
     paired = recipe.embeddings and len(r.wide) == 2 and len(r.wide[0]) == len(r.wide[1])
     return [replace(found, anchors=stack[roles.rows], views=tuple(np.split(stack, 2))) if paired else found]
 
@@ -121,16 +135,19 @@ def _together(x: Logits, mean: bool) -> Logits:
     return replace(x, sum=all_ - a, counted=counted, numerator=x.sum)
 
 
-def _down(x: Logits, beside: bool) -> Logits | None:
-    """Let each anchor's sum run over all anchors, down the column of its positive, or over its row and that column."""
+def _row_and_column(x: Logits) -> Logits | None:
+    """Let each anchor's sum run over its row, and down the column of its positive, over all anchors."""
     if np.any(np.sum(x.positives, axis=1) != 1):
         return None
     columns = np.argmax(x.positives, axis=1)
     met, counted = x.sum[:, columns].T, (x.counted | x.positives)[:, columns].T
-    if beside:
-        counted = np.hstack((counted & ~np.eye(len(met), dtype=bool), x.counted))
-        met = np.hstack((met, x.sum))
-    return replace(x, sum=met, counted=counted, numerator=x.sum)
+    others = counted & ~np.eye(len(met), dtype=bool)
+    return replace(x, sum=np.hstack((met, x.sum)), counted=np.hstack((others, x.counted)), numerator=x.sum)
+
+
+def _down(x: Logits) -> Logits:
+    """Take each entry's probability among those of its column, over all anchors."""
+    return replace(x, sum=x.sum - _log_sum_exp(x.sum.T, (x.counted | x.positives).T), counted=None)
 
 
 def _times_softmax(x: Logits, axis: int) -> Logits:
@@ -176,14 +193,10 @@ MEANS = "the negatives are means (centroids) of both views, (z_a + z_b)/2{}, one
 OTHER: dict[str, Callable[[Logits], Logits | None]] = {
     WHOLE.format("there is one denominator for all, over all rows"): partial(_together, mean=False),
     WHOLE.format("there is one denominator for all, the mean of all rows'"): partial(_together, mean=True),
-    "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each": partial(
-        _down, beside=False
-    ),
+    "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each": _down,
     "each logit is multiplied by its softmax over the other axis (dual softmax)": partial(_times_softmax, axis=0),
     "each logit is multiplied by its softmax over its own row": partial(_times_softmax, axis=1),
-    "the sum of an anchor holds its row and the column of its positive, other anchors' similarities to it": partial(
-        _down, beside=True
-    ),
+    "the sum of an anchor holds its row and the column of its positive, others' similarities to it": _row_and_column,
 }
 for both, alone in ((True, ""), (False, "; in the denominator alone")):
     for itself, too in ((False, ""), (True, ", itself included")):
