@@ -287,7 +287,8 @@ def _named(
     with_factor = []
     for v, e in bank:
         found = fit(question, results, e)
-        if found is not None:
+        # max(gap, 0) is without its margin, and no positive among the negatives less that margin
+        if found is not None and (found.offset.is_zero or question.recipe.pool != "triplet"):
             with_factor.append(_as_finding(question, found, (v.id,), v.detail))
     return _one_for_each_name(with_factor)
 

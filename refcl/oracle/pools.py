@@ -48,6 +48,8 @@ def pool(recipe: Recipe, s: Any, scalar: float | None, roles: Roles, settings: d
         negatives = roles.candidates
     if recipe.hardest is not None:
         negatives = hardest_negatives(s, negatives, hardest=recipe.hardest)
+    if recipe.choose is not None:
+        negatives = recipe.choose(s, s[np.arange(len(s)), roles.positive][:, None], negatives)
     roles = roles._replace(negatives=negatives)
     if (recipe.inside or recipe.pool) in ASKED:
         return _asked(recipe, s, scalar, roles, settings)

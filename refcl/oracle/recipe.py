@@ -8,7 +8,7 @@ mistakes at once are two choices changed.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,10 @@ class Scale(NamedTuple):
 OVER_TEMPERATURE = Scale("1/τ", lambda t: 1 / t, lambda t: -1 / t**2)
 EXP_LOG_SCALE = Scale("exp(θ)", lambda t: float(np.exp(t)), lambda t: float(np.exp(t)))
 ONE = Scale("1", lambda t: 1.0, lambda t: 0.0)
+
+
+# Similarities (A, T), those of the positives (A, 1) and which are negatives (A, T) -> which of these count (A, T).
+Choose: TypeAlias = Callable[[Any, Any, Any], Any]
 
 
 class Extra(NamedTuple):
@@ -58,6 +62,7 @@ class Recipe:
     form: str = "out"
     scalar: str | None = "temperature"
     hardest: float | int | None = None
+    choose: Choose | None = None  # a rule in its place
     margin: float = 0.0
     reduction: str = "mean"
     # the sphere

@@ -235,6 +235,9 @@ def named_factor(question: Question, r: Result, free: float) -> list[str]:
         at = named.at(facts)
         if at is not None and abs(float(at) - free) <= 1e-6 * abs(free):
             found.append(named.name)
+    weight = float(r.probe.scalar or 0.0) if question.scalar == "weight" else 0.0
+    of_weight = (("λ", weight), ("1/λ", 1 / weight)) if weight else ()
+    found += [name for name, x in of_weight if abs(x - free) <= 1e-6 * abs(free)]
     return found
 
 

@@ -16,6 +16,7 @@ from refcl.oracle.evidence import Result
 from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure import (
     charges,
+    chosen,
     freedoms,
     geometry,
     gradient,
@@ -181,6 +182,8 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
         done.differences += list(rows.transforms(question, tried))
     if not done.settings and not done.differences and not any(np.ndim(r.outcome.value) for r in tried):
         done.differences += next(([d] for step in EXACT if (d := step(question, tried)) is not None), [])
+    if not done.settings and not done.differences:
+        done.differences += chosen.chosen(question, near, forgiven(results))
     if not done.differences:
         for other in settings.other_losses(question):
             if settings.fits_value(other.question, near, other.scalar):

@@ -182,7 +182,7 @@ def who_meets_whom(bench: Bench, m: Measured) -> list[Difference]:
 def _some_similarities(bench: Bench, m: Measured, which: list[int]) -> str:
     """Say from which similarity on entries count that all should, or up to which: a clip, a threshold, a ReLU."""
     s = np.array([[x[bench.entries[e]] for e in which] for x in m.drawn])
-    told = np.abs(m.want[:, which]) > 1e3 * m.tell
+    told = np.abs(m.want[:, which]) > 10 * m.tell
     on = np.abs(m.got[:, which]) > m.tell
     for sign, size, side in (("s", s, "above"), ("s", -s, "below"), ("|s|", -np.abs(s), "below")):
         inside, outside = size[told & on], size[told & ~on]
@@ -299,7 +299,7 @@ def named(bench: Bench, c: float) -> list[str]:
 
 def weights(bench: Bench, m: Measured) -> list[Difference]:
     """Say which class counts more or less than it should, by a constant."""
-    found, ones = [], 0
+    found, ones, times = [], 0, set()
     grouped = kinds(bench, m)
     for kind, all_of in grouped.items():
         here = [e for e in all_of if m.used[e]]
@@ -312,6 +312,7 @@ def weights(bench: Bench, m: Measured) -> list[Difference]:
             read = [r for r, _, slope in READINGS if np.allclose(got, want * slope(s), atol=1e-5 * m.scale)]
             found += [say("read otherwise by some", entries=words(bench, kind), reading=r) for r in read[:1]]
             continue
+        times.add(round(c, 4))
         if abs(c - 1) < 1e-5:
             ones += 1
             continue
@@ -322,7 +323,7 @@ def weights(bench: Bench, m: Measured) -> list[Difference]:
             names = ["1/K: the noise is averaged (mean), not added"]
         also = f" ({' or '.join(names[:2])})" if names else ""
         found.append(say("weighs", entries=words(bench, kind), times=c, names=also))
-    return found if found and (ones or len(found) < len(grouped)) else []
+    return found if found and (ones or len(found) < len(grouped) or len(times) > 1) else []
 
 
 def apart(bench: Bench, m: Measured) -> list[Difference]:

@@ -5,16 +5,19 @@ Out: differences: softplus for a hinge, no hinge, another margin, a square that 
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refcl.oracle.measure import settings
 from refcl.oracle.measure.bench import Bench
-from refcl.oracle.measure.lab import difference
+from refcl.oracle.measure.lab import Lab, difference
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
+from refcl.oracle.question import Question
 
 
 def swept(bench: Bench, m: Measured) -> list[Difference]:
@@ -51,11 +54,19 @@ def anchors_chosen(bench: Bench, m: Measured) -> list[Difference]:
     gone = due & ~on  # (K, N)
     if not np.any(gone) or np.any(np.all(gone, axis=0)):
         return []
+    for k, its_on in enumerate(on):  # an anchor that is kept is what it should be, but for a factor
+        kept = np.any(np.array(its)[its_on], axis=0) if np.any(its_on) else np.zeros(len(owner), dtype=bool)
+        got, want = m.got[k, kept], m.want[k, kept]
+        c = np.sum(got * want) / max(np.sum(want * want), 1e-300)
+        if np.any(np.abs(got - c * want) > 1e-3 * np.max(np.abs(got), initial=0.0)):
+            return []
     losses = np.array([[_own_loss(bench, s, a) for a in range(len(anchors))] for s in m.drawn])
     which = "which they are is not told by their loss"
     for said, x in (("the largest", losses), ("the smallest", -losses)):
         if all(np.min(a[g]) > np.max(a[~g]) for a, g in zip(x, gone, strict=True) if np.any(g) and not np.all(g)):
             which = f"those with {said} loss are left out"
+    if q.row.hinge and "largest" not in which:
+        return []  # their hinge is closed
     return [say("anchors chosen", which=which)]
 
 
@@ -123,30 +134,37 @@ def _of_the_loss(bench: Bench, m: Measured) -> list[Difference]:
 
 
 def _hinge(bench: Bench, m: Measured) -> list[Difference]:
-    """Read the penalty of a triplet off its slope along the positive."""
+    """Read the penalty of a triplet off its slope along the positive, where one negative is nearer than all others."""
     q = bench.lab.question
-    n = bench.shape[0]
     margin = float(q.setting("margin"))
-    if q.row.hinge == "semi-hard":
-        return _semi_hard(bench, m)
-    s = bench.draw(60)
-    entry = (0, 0)
-    if not any(m.positive[e] and bench.entries[e] == entry for e in range(len(bench.entries))):
+    if not any(m.positive[e] and bench.entries[e] == (0, 0) for e in range(len(bench.entries))):
         return []
-    top = float(np.max(np.delete(s[0], 0)))
+    s = bench.draw(60)
+    s[0], s[0, 1] = -5.0, 0.3
     gaps = np.array([-1.03, -0.73, -0.41, -0.17, 0.07, 0.13, 0.31, 0.57, 0.93]) - margin
-    scale = n if q.recipe.reduction == "mean" else 1
+    if q.row.hinge == "semi-hard":  # a negative counts below the positive alone
+        gaps = margin * np.array([-3.0, -2.1, -1.5, -1.2, -0.8, -0.5, -0.3, -0.1])
+    scale = bench.shape[0] if q.recipe.reduction == "mean" else 1
 
-    def slope(gap: float) -> float:
+    def value(gap: float) -> float:
         here = s.copy()
-        here[entry] = top - gap
-        return -scale * difference(lambda t: bench.value(bench.moved(here, entry, t)), 2e-3)
+        here[0, 0] = 0.3 - gap
+        return scale * bench.value(here)
 
-    return named_penalty(gaps, np.array([slope(float(g)) for g in gaps]), margin)
+    return named_penalty(bench.lab, value, gaps, [bench.inputs(x)[0] for x in m.drawn])
 
 
-def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
-    """Say what stands in the place of the hinge max(gap + margin, 0), from the slopes at some gaps."""
+def slopes(value: Callable[[float], float], gaps: Any) -> Any:
+    """Return the derivative of a loss at some gaps."""
+    return np.array([difference(lambda t, g=g: value(float(g) + t), 2e-3) for g in gaps])  # type: ignore[misc]
+
+
+def named_penalty(
+    lab: Lab, value: Callable[[float], float], gaps: Any, batches: list[tuple[Any, ...]], columns: int = 0
+) -> list[Difference]:
+    """Say what stands in the place of the hinge max(gap + margin, 0), from the loss at some gaps, and on batches."""
+    q = lab.question
+    margin, d = float(q.more_scalars[0] if q.more_scalars else q.setting("margin")), slopes(value, gaps)
     want = (gaps + margin > 0).astype(float)
     if not np.all(np.isfinite(d)) or np.allclose(d, want, atol=1e-4):
         return []
@@ -158,12 +176,12 @@ def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
     if (
         len(closed) > 1
         and np.ptp(closed) < 1e-4
-        and closed[0] > 1e-3
+        and abs(closed[0]) > 1e-3
         and np.allclose(d[gaps + margin > 0], 1.0, atol=1e-4)
     ):
         return [say("leaky hinge", slope=float(np.mean(closed)))]
     inside = (d > 1e-9) & (d < 1 - 1e-9)
-    if np.all(inside):
+    if np.all(inside) and np.ptp(d) > 1e-3:
         logit = np.log(d / (1 - d))
         line = np.polyfit(gaps, logit, 1)
         if np.allclose(np.polyval(line, gaps), logit, atol=1e-3) and line[0] > 0:
@@ -173,43 +191,33 @@ def named_penalty(gaps: Any, d: Any, margin: float) -> list[Difference]:
     on = d > 1e-4
     if np.any(on) and np.all(np.abs(d[on] - 2 * (gaps[on] + margin)) < 1e-3):
         return [say("hinge squared")]
-    return []
-
-
-def _semi_hard(bench: Bench, m: Measured) -> list[Difference]:
-    """Say which negatives are chosen: nearer than the positive, or farther."""
-    counts = np.zeros((2, 2), dtype=int)  # measured and expected: how often nearer and farther ones count
-    furthest = []  # whether the one that counts is the last of several below the positive
-    for k, s in enumerate(m.drawn):
-        for i in range(bench.shape[0]):
-            row = [e for e in range(len(bench.entries)) if bench.entries[e][0] == i]
-            p = next(e for e in row if m.positive[e])
-            below = [e for e in row if s[bench.entries[e]] < s[bench.entries[p]]]
-            chosen = [e for e in below if abs(m.got[k, e]) > m.tell]
-            if len(below) > 1 and len(chosen) == 1:
-                furthest.append(chosen[0] == min(below, key=lambda e: s[bench.entries[e]]))
-            for e in row:
-                if e != p:
-                    near = int(s[bench.entries[e]] <= s[bench.entries[p]])
-                    counts[:, near] += abs(m.got[k, e]) > m.tell, abs(m.want[k, e]) > m.tell
-    (got_near, got_far), (_, want_far) = counts
-    if got_near and not got_far and want_far:
-        return [say("nearer negatives")]
-    if furthest and all(furthest):
-        return [say("furthest semi-hard negative")]
-    return _no_semi_hard(bench)
-
-
-def _no_semi_hard(bench: Bench) -> list[Difference]:
-    """Look at an anchor that has no negative below its positive."""
-    s = bench.draw(3)
-    s[0] = np.linspace(0.3, 0.9, bench.shape[1])
-    s[0, 0] = 0.1
-    got, want = bench.gradient(s), bench.right_gradient(s)
-    row = [e for e in range(len(bench.entries)) if bench.entries[e][0] == 0]
-    if np.allclose(got[row], want[row], atol=1e-6):
+    c = float(d[-1])
+    low, high = float(gaps[0]) if abs(d[0]) < 1e-4 else -margin - 4 * (1 + margin) / max(c, 0.05), float(gaps[-1])
+    if c < 1e-3 or abs(slopes(value, [low])[0]) > 1e-4:
         return []
-    chosen = [bench.entries[e][1] for e in row if abs(got[e]) > 1e-6]
-    shown = ", ".join(map(str, chosen)) or "none"
-    otherwise = bench.lab.question.settings.get("otherwise", "skip")
-    return [say("no semi-hard negative", columns=shown, chosen=chosen, otherwise=otherwise)]
+    m = round(value(high) - value(low) - c * high, 6) + 0.0  # of the line c gap + m
+    if any(abs(lab.value(x) - _with_line(q, x, c, m)) > 1e-5 * (1 + abs(m)) for x in batches):
+        return []
+    if abs(c - 1) < 1e-4:
+        why = "subtracted, not added" if abs(m + margin) < 1e-5 else "missing" if not m else "another"
+        why = f": the margin is {why}"
+    else:
+        names = {2.0: "as with squared distances 2 - 2s"}
+        names |= {columns**-k: f"1/{'√' * (k < 1)}D, a mean over the D columns, not a sum" for k in (1, 0.5) if columns}
+        name = "".join(f" ({name})" for x, name in names.items() if abs(c - x) < 1e-4)
+        why = f": the gap counts {c:.4g} times{name}"
+        why += f", the margin {m / margin:.4g} times" if margin else ""
+    times = f"{c:.4g} gap" if abs(c - 1) > 1e-4 else "gap"
+    got = f"{times} {'-' if m < 0 else '+'} {abs(m):.4g}"
+    return [say("another hinge", got=got, right=f"gap + {margin:.4g}", why=why)]
+
+
+def _with_line(q: Question, batch: tuple[Any, ...], c: float, m: float) -> float:
+    """Return what a batch costs with the hinge max(c gap + m, 0): at a large margin every hinge is open."""
+    large = 100.0
+    other = settings.changed(q, reduction="none", **({} if q.more_scalars else {"margin": large}))
+    if other is None:
+        return math.nan
+    losses = (replace(other, more_scalars=(large,)) if q.more_scalars else other).value(batch, None)
+    gaps = np.where(losses > 0, losses - large, -np.inf)
+    return float((np.sum if q.recipe.reduction != "mean" else np.mean)(np.maximum(c * gaps + m, 0)))

@@ -15,7 +15,7 @@ READINGS = (
         lambda s: -np.sqrt(2 - 2 * s),
         lambda s: 1 / np.sqrt(2 - 2 * s),
     ),
-    ("-(2 - 2s), the negative squared distance", lambda s: 2 * s, lambda s: np.full_like(s, 2.0)),
+    ("-(2 - 2s), the negative squared distance", lambda s: 2 * s - 2, lambda s: np.full_like(s, 2.0)),
     (
         "√(2 - 2s), the Euclidean distance, with a positive sign",
         lambda s: np.sqrt(2 - 2 * s),
@@ -23,11 +23,11 @@ READINGS = (
     ),
     (
         "the distance 1 - s, its sign turned: similar pairs are pushed apart",
-        lambda s: -s,
+        lambda s: 1 - s,
         lambda s: np.full_like(s, -1.0),
     ),
-    ("(1 + s)/2 (or s/2: a constant cancels in a softmax)", lambda s: s / 2, lambda s: np.full_like(s, 0.5)),
-    ("1 - arccos(s)/π, the angle", lambda s: -np.arccos(s) / np.pi, lambda s: 1 / (np.pi * np.sqrt(1 - s * s))),
+    ("(1 + s)/2 (or s/2: a constant cancels in a softmax)", lambda s: (1 + s) / 2, lambda s: np.full_like(s, 0.5)),
+    ("1 - arccos(s)/π, the angle", lambda s: 1 - np.arccos(s) / np.pi, lambda s: 1 / (np.pi * np.sqrt(1 - s * s))),
     ("-arccos(s), the angle", lambda s: -np.arccos(s), lambda s: 1 / np.sqrt(1 - s * s)),
     ("exp(s)", np.exp, np.exp),
     ("s³", lambda s: s**3, lambda s: 3 * s * s),

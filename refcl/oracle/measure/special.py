@@ -5,14 +5,19 @@ Out: differences.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
+from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure import penalty, settings
-from refcl.oracle.measure.lab import Lab, difference
+from refcl.oracle.measure.lab import Lab
 from refcl.oracle.measure.menus import parts_otherwise
+from refcl.oracle.measure.numbers import answer_of_none
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 
@@ -32,6 +37,9 @@ def _pairs_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
     q = lab.question
     if q.companions_needed != ("same",) and "same" not in q.settings:
         return []
+    apart = _means_of_both_kinds(q, tried)
+    if apart:
+        return apart
     rng = np.random.default_rng(2)
     n = 4
     a, b = rng.standard_normal((n, 3)), rng.standard_normal((n, 3))
@@ -87,6 +95,41 @@ def _pairs_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
     return found
 
 
+def _means_of_both_kinds(q: Any, tried: list[Result]) -> list[Difference]:
+    """See whether like and unlike pairs are divided by something else than the number of all pairs."""
+    other = None if q.recipe.reduction != "mean" else settings.changed(q, reduction="none")
+    parts = [] if other is None else [(answer_of_none(other, r), _alike(q, r)) for r in tried]
+    if not parts or any(x is None or len(x) != len(same) for x, same in parts):
+        return []
+    for (like, f), (unlike, g) in product(PAIRS.items(), PAIRS.items()):
+        for r, (x, same) in zip(tried, parts, strict=True):
+            count = len(same), max(np.sum(same), 1), max(np.sum(~same), 1)
+            value = np.sum(x[same]) / f(*count) + np.sum(x[~same]) / g(*count)
+            if not agrees(r.right._replace(value=value), r.outcome, scalar=False, grads=False):
+                break
+        else:
+            return [say("means of both kinds", like=like, unlike=unlike)]
+    return []
+
+
+def _alike(q: Any, r: Result) -> Any:
+    held = q.settings | q.companions(r.wide) | (r.probe.companions or {})
+    return np.asarray(held["same"], dtype=bool)
+
+
+# By what the losses of one kind of pairs may be divided, of N pairs, P of them like and Q unlike.
+PAIRS: dict[str, Callable[[int, int, int], float]] = {
+    "N": lambda n, p, q: n,
+    "P": lambda n, p, q: p,
+    "Q": lambda n, p, q: q,
+    "2P": lambda n, p, q: 2 * p,
+    "2Q": lambda n, p, q: 2 * q,
+    "1": lambda n, p, q: 1,
+    "2N": lambda n, p, q: 2 * n,
+    "N/2": lambda n, p, q: n / 2,
+}
+
+
 def _triplets_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
     """Sweep the distance of one triplet's negative, at two of its positive: what is the loss a function of?"""
     q = lab.question
@@ -99,21 +142,19 @@ def _triplets_by_distance(lab: Lab, tried: list[Result]) -> list[Difference]:
     margin, how = float(q.more_scalars[0]), q.setting("distance")
     gaps = np.array([-1.03, -0.73, -0.41, -0.17, 0.07, 0.13, 0.31, 0.57, 0.93]) - margin
 
-    def slope(d_pos: float, gap: float) -> float:
-        def at(t: float) -> float:
-            anchor, positive, negative = (x.copy() for x in rows)
-            for x, d, toward in ((positive, d_pos, -u), (negative, d_pos - gap - t, u)):
-                length = math.sqrt(d) if how == "squared" else d
-                x[0] = _at_angle(anchor[0], toward, 1 - d) if how == "cosine" else anchor[0] + length * toward
-            return lab.value((anchor, positive, negative))
-
-        return difference(at, 2e-3) * (len(rows[0]) if q.recipe.reduction == "mean" else 1)
+    def value(d_pos: float, gap: float) -> float:
+        anchor, positive, negative = (x.copy() for x in rows)
+        for x, d, toward in ((positive, d_pos, -u), (negative, d_pos - gap, u)):
+            length = math.sqrt(d) if how == "squared" else d
+            x[0] = _at_angle(anchor[0], toward, 1 - d) if how == "cosine" else anchor[0] + length * toward
+        return lab.value((anchor, positive, negative)) * (len(rows[0]) if q.recipe.reduction == "mean" else 1)
 
     near, far = (1.0, 1.1) if how == "cosine" else (1.5, 1.7)
     gaps = np.array([g for g in gaps if near - g > 0.05 and (how != "cosine" or far - g < 1.95)])
-    here, there = (np.array([slope(d, float(g)) for g in gaps]) for d in (near, far))
+    here, there = (penalty.slopes(partial(value, d), gaps) for d in (near, far))
     alike = np.all(np.isfinite(here)) and np.allclose(here, there, atol=1e-5)
-    found = penalty.named_penalty(gaps, here, margin) if alike else []
+    batches = [tuple(rng.standard_normal((4, 3)) for _ in range(3)) for _ in range(4)]
+    found = penalty.named_penalty(lab, partial(value, near), gaps, batches, rows[0].shape[1]) if alike else []
     return found or ([] if how == "cosine" else _by_side(lab, rows))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refcl.oracle.measure.bench import Bench, column_name
+from refcl.oracle.measure.bench import STEP, Bench, column_name
 from refcl.oracle.measure.freedoms import expected, targets_read
 from refcl.oracle.measure.pairs import Measured
 from refcl.oracle.names.difference import Difference
@@ -239,6 +239,8 @@ def _chosen(bench: Bench, m: Measured, grads: Any) -> set[int] | None:
                 by_anchor[i].append(e)
         for which in by_anchor.values():
             order = sorted(which, key=lambda e: -s[bench.entries[e]])
+            if np.min(np.diff([-s[bench.entries[e]] for e in order]), initial=1.0) < 3 * STEP:
+                continue  # a step of the differences may pass from one to the next
             found |= {place for place, e in enumerate(order) if abs(grads[k, e]) > m.tell}
     return found or None
 
