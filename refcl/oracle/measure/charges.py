@@ -6,98 +6,85 @@ Out: the formula under which every value is right, up to a factor that is the sa
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from refcl.oracle.evaluate import compared
 from refcl.oracle.evidence import Result
+from refcl.oracle.measure.logits import Logits, logits_of
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
-
-
-class Anchors(NamedTuple):
-    """What a formula is made of."""
-
-    logits: Any  # (A, T) divided by the temperature
-    s: Any  # (A, T)
-    at: Any  # (A, T) the positive
-    off: Any  # (A, T) the negatives
-    p: Any  # (A, T) probabilities, 0 where masked
-
-    @property
-    def candidates(self) -> int:
-        """Of candidates of the first anchor."""
-        return int(np.sum(self.at[0] | self.off[0]))
-
-    def of(self, x: Any) -> Any:
-        """Return what an anchor has of its positive (A, 1)."""
-        return np.sum(np.where(self.at, x, 0.0), axis=1, keepdims=True)
 
 
 def _softplus(x: Any) -> Any:
     return np.logaddexp(0.0, x)
 
 
-def _over(mask: Any, x: Any) -> Any:
-    return np.sum(np.where(mask, x, 0.0), axis=1)
+def _at(x: Logits, of: Any) -> Any:
+    """Return what an anchor has of its positive (A,)."""
+    return np.sum(np.where(x.positives, of, 0.0), axis=1)
 
 
-CHARGES: tuple[tuple[str, Callable[[Anchors], Any]], ...] = (
-    (
-        "Σ_k (p_k - t_k)², the squared error of the probabilities (Brier's score)",
-        lambda x: _over(x.at | x.off, (x.p - x.at) ** 2),
+def _off(x: Logits, of: Any) -> Any:
+    """Return the sum over an anchor's negatives (A,)."""
+    return np.sum(np.where(x.counted & ~x.positives, of, 0.0), axis=1)
+
+
+def _both(x: Logits, of: Any) -> Any:
+    return _at(x, of) + _off(x, of)
+
+
+def _gap(x: Logits) -> Any:
+    return x.sum - _at(x, x.sum)[:, None]
+
+
+# Of logits l with probabilities p, the targets t being 1 on the positive.
+CHARGES: dict[str, Callable[[Logits], Any]] = {
+    "Σ_k (p_k - t_k)², the squared error of the probabilities (Brier's score)": lambda x: _both(
+        x, (x.probabilities - x.positives) ** 2
     ),
-    (
-        "-log p_p - Σ_k log(1 - p_k): a binary cross-entropy of the softmax's probabilities",
-        lambda x: -_over(x.at, np.log(np.where(x.at, x.p, 1.0))) - _over(x.off, np.log1p(-np.where(x.off, x.p, 0.0))),
+    "-log p_p - Σ_k log(1 - p_k): a binary cross-entropy of the softmax's probabilities": lambda x: (
+        -np.log(_at(x, x.probabilities)) - _off(x, np.log1p(-np.where(x.positives, 0.0, x.probabilities)))
     ),
-    (
-        "softplus(-l_p) + Σ_k softplus(l_k): a sigmoid for each candidate (binary cross-entropy), not one softmax",
-        lambda x: _over(x.at, _softplus(-x.logits)) + _over(x.off, _softplus(x.logits)),
+    "softplus(-l_p) + Σ_k softplus(l_k): a sigmoid for each candidate (binary cross-entropy), not one softmax": (
+        lambda x: _at(x, _softplus(-x.sum)) + _off(x, _softplus(x.sum))
     ),
-    ("Σ_k (l_k - t_k)², the squared error of the logits", lambda x: _over(x.at | x.off, (x.logits - x.at) ** 2)),
-    ("Σ_k (s_k - t_k)², the squared error of the similarities", lambda x: _over(x.at | x.off, (x.s - x.at) ** 2)),
-    (
-        "Σ_k softplus(l_k - l_p): each negative against the positive by itself (logistic), not one softmax",
-        lambda x: _over(x.off, _softplus(x.logits - x.of(x.logits))),
+    "Σ_k (l_k - t_k)², the squared error of the logits": lambda x: _both(x, (x.sum - x.positives) ** 2),
+    "Σ_k (s_k - t_k)², the squared error of the similarities": lambda x: _both(x, (x.sum / x.scale - x.positives) ** 2),
+    "Σ_k softplus(l_k - l_p): each negative against the positive by itself (logistic), not one softmax": lambda x: _off(
+        x, _softplus(_gap(x))
     ),
-    (
-        "Σ_k max(1 + l_k - l_p, 0), a hinge of each negative",
-        lambda x: _over(x.off, np.maximum(1 + x.logits - x.of(x.logits), 0.0)),
-    ),
-    ("-p_p, the probability without its logarithm", lambda x: -_over(x.at, x.p)),
-    ("-l_p: the positive alone, without the denominator", lambda x: -_over(x.at, x.logits)),
-    (
-        "softplus of the negatives' mean less the positive",
-        lambda x: _softplus(_over(x.off, x.logits) / np.sum(x.off, axis=1) - x.of(x.logits)[:, 0]),
-    ),
-)
+    "Σ_k max(1 + l_k - l_p, 0), a hinge of each negative": lambda x: _off(x, np.maximum(1 + _gap(x), 0.0)),
+    "-p_p, the probability without its logarithm": lambda x: -_at(x, x.probabilities),
+    "-l_p: the positive alone, without the denominator": lambda x: -_at(x, x.sum),
+    "softplus of the negatives' mean less the positive": lambda x: _softplus(_off(x, _gap(x)) / _off(x, 1.0)),
+}
 
 
 def charged(question: Question, results: list[Result]) -> Difference | None:
     """Say by which formula each anchor is charged, where one explains the values of all batches."""
-    recipe = question.recipe
-    several = recipe.inside is not None or any(np.ndim(r.outcome.value) for r in results)
-    if recipe.pool != "softmax" or several or question.row.memory or not recipe.scaled or recipe.hardest is not None:
+    made = [logits_of(question, r) for r in results]
+    if not all(made) or any(np.any(np.sum(x.positives, axis=1) != 1) for parts in made for x in parts):
         return None
-    made = [_anchors(question, r) for r in results]
-    for formula, f in CHARGES:
+    for formula, f in CHARGES.items():
         with np.errstate(all="ignore"):
-            right = [float(np.sum(f(x))) / (len(x.s) if recipe.reduction == "mean" else 1) for x in made]
+            # what stands around all anchors alike is as it should be
+            around = [
+                float(r.right.value) / sum(x.value() for x in parts) for r, parts in zip(results, made, strict=True)
+            ]
+            right = [c * sum(float(np.mean(f(x))) for x in parts) for c, parts in zip(around, made, strict=True)]
         # Where a formula gives 0, as a hinge may, so must the candidate.
         there = [k for k, (r, v) in enumerate(zip(results, right, strict=True)) if v or r.outcome.value]
         if len(there) < 3 or not all(results[k].outcome.value and right[k] and math.isfinite(right[k]) for k in there):
             continue
-        factors = [float(results[k].outcome.value) / right[k] for k in there]
+        factors = np.array([float(results[k].outcome.value) / right[k] for k in there])
+        candidates = np.array([np.sum(made[k][0].counted[0] | made[k][0].positives[0]) for k in there])
+        close = np.array([max(1e-9, 1e3 * results[k].outcome.eps) for k in there])
         # A mean over the M candidates stands for the sum as often as not.
-        for c, times in (
-            (factors, "{:.6g}"),
-            ([f * made[k].candidates for f, k in zip(factors, there, strict=True)], "{:.6g}/M"),
-        ):
-            close = [max(1e-9, 1e3 * r.outcome.eps) * abs(c[0]) for r in (results[k] for k in there)]
-            if all(abs(x - c[0]) <= e + close[0] for x, e in zip(c, close, strict=True)):
+        for c, times in ((factors, "{:.6g}"), (factors * candidates, "{:.6g}/M")):
+            if np.all(np.abs(c / c[0] - 1) <= close + close[0]):
                 said = times.format(c[0])
                 return say("another charge", formula=formula, times="" if said == "1" else f", times {said}")
     return None
@@ -140,11 +127,3 @@ def _softened(question: Question, r: Result, share: tuple[float, float], power: 
 def _softmax(x: Any) -> Any:
     e = np.exp(x - np.max(x, axis=1, keepdims=True))
     return e / np.sum(e, axis=1, keepdims=True)
-
-
-def _anchors(question: Question, r: Result) -> Anchors:
-    s, roles, _, _ = compared(question.recipe, r.wide, question.positive, question.ignore)
-    counted = roles.candidates
-    logits = s / (question.temperature(r.probe.scalar) or 1.0)
-    e = np.exp(np.where(counted, logits - np.max(np.where(counted, logits, -np.inf), axis=1, keepdims=True), -np.inf))
-    return Anchors(logits, s, counted & ~roles.negatives, roles.negatives, e / np.sum(e, axis=1, keepdims=True))

@@ -1,7 +1,7 @@
-"""Which negatives count where only some do, and what becomes of each anchor's loss?
+"""Which negatives count where only some do?
 
 In:  a question and answers that are not right.
-Out: the rule, or the function of each anchor's loss, under which every value is right to rounding.
+Out: the rule under which every value is right to rounding.
 """
 
 import math
@@ -17,9 +17,8 @@ import numpy as np
 from refcl.oracle.compare import agrees
 from refcl.oracle.evaluate import compared
 from refcl.oracle.evidence import Result
-from refcl.oracle.measure.numbers import answer_of_none
 from refcl.oracle.measure.readings import READINGS
-from refcl.oracle.measure.settings import answer_of, changed, nice, roots, value_off
+from refcl.oracle.measure.settings import answer_of, nice, roots, value_off
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.numerics import ROUND_MASKS
@@ -117,13 +116,6 @@ GAPS: dict[str, Callable[[Any, Any], Any]] = {
         np.sum(np.where(np.isfinite(g), g, 0), 1) / k, 0
     ),
 }
-# What may be made of each anchor's loss, with a number that is looked for.
-MADE: dict[str, Callable[[Any, float], Any]] = {
-    "max(L_i, {0:g}): losses below {0:g} are cut off (clamp, ReLU)": np.maximum,
-    "min(L_i, {0:g}): losses above {0:g} are cut off": np.minimum,
-    "|L_i|: its sign is lost, and it may be negative": lambda x, c: np.abs(x),
-    "L_i²": lambda x, c: np.square(x),
-}
 
 
 def _alone(f: Callable[[Any], Any]) -> Callable[[Any, float], Any]:
@@ -143,10 +135,8 @@ READ: dict[str, Callable[[Any, float], Any]] = {
 
 
 def chosen(question: Question, results: list[Result], every: list[Result]) -> list[Difference]:
-    """Say by which rule negatives count, or what is made of each anchor's loss; bounds may show at extremes only."""
-    found = next(_losses_made(question, results), None) or _logits_read(
-        question, [r for r in every if r.outcome.finite]
-    )
+    """Say by which rule negatives count, or what each pair's logit is read as; bounds may show at extremes only."""
+    found = _logits_read(question, [r for r in every if r.outcome.finite])
     recipe, base = question.recipe, question
     if found is None and question.row.hinge:
         base = _triplet(question)
@@ -369,33 +359,3 @@ def _logits_read(question: Question, results: list[Result]) -> Difference | None
                 )
                 return say("logit read otherwise", reading=said.format(c), why=twice)
     return None
-
-
-def _losses_made(question: Question, results: list[Result]) -> Iterator[Difference]:
-    """Try what may be made of each anchor's loss before they are added up."""
-    other = None if question.recipe.reduction == "none" else changed(question, reduction="none")
-    if other is None or question.recipe.inside == "uniform":
-        return
-    each = [answer_of_none(other, r) for r in results]
-    if any(x is None or not np.sum(x) for x in each):
-        return
-    # as the losses are made one, by whatever is divided and added there
-    sizes = [float(r.right.value) / np.sum(x) for r, x in zip(results, each, strict=True)]
-    wrong = [k for k, r in enumerate(results) if not agrees(r.right, r.outcome, scalar=False, grads=False)]
-    if not wrong:
-        return
-    k = wrong[0]
-    low, high = float(np.min(each[k])) - 1, float(np.max(each[k])) + 1
-
-    def off(f: Callable[[Any, float], Any], c: float) -> float:
-        return float(np.sum(f(each[k], c)) * sizes[k] - results[k].outcome.value)
-
-    for said, f in MADE.items():
-        for c in (0.0, nice(root(partial(off, f), low, high))) if "{" in said else (0.0,):
-            answers = (
-                (r.right._replace(value=np.sum(f(x, c)) * size), r.outcome)
-                for r, x, size in zip(results, each, sizes, strict=True)
-            )
-            told = math.isfinite(c) and np.ptp(np.concatenate([f(x, c) for x in each])) > 0  # no constant
-            if told and all(agrees(a, came, scalar=False, grads=False) for a, came in answers):
-                yield say("another function of each loss", made=said.format(c))

@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from refcl.oracle.compare import agrees
 from refcl.oracle.evaluate import compared
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure.lab import memory
+from refcl.oracle.measure.menus.given import log_sum
 from refcl.oracle.measure.met import unit_rows, values_are
 from refcl.oracle.measure.numbers import answer_of_none
-from refcl.oracle.measure.settings import changed
+from refcl.oracle.measure.settings import changed, nice
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
 from refcl.oracle.roles import several
+from refcl.oracle.roots import root
 
 
 def _log_mean_exp(x: Any) -> Any:
@@ -45,25 +48,40 @@ TOGETHER: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# What may be made of each anchor's loss, with a number that is looked for.
+MADE: dict[str, Callable[[Any, float], Any]] = {
+    "max(L_i, {0:g}): losses below {0:g} are cut off (clamp, ReLU)": np.maximum,
+    "min(L_i, {0:g}): losses above {0:g} are cut off": np.minimum,
+    "|L_i|: its sign is lost, and it may be negative": lambda x, c: np.abs(x),
+    "L_i²": lambda x, c: np.square(x),
+}
+
+
 def put_together(question: Question, results: list[Result]) -> Difference | None:
-    """Say how the losses of the anchors are put together, where not by their mean or sum."""
+    """Say how the losses of the anchors are put together, where not by their mean or sum, or what is made of each."""
     apart = changed(question, reduction="none")
     flat = [] if apart is None else [answer_of_none(apart, r) for r in results]
-    if apart is None or any(x is None for x in flat):
+    if apart is None or any(x is None or not np.sum(x) for x in flat):
         return None
     shapes = [apart.under(r.probe).value_shape(r.wide, r.probe.scalar) for r in results]
     losses = [np.atleast_2d(x.reshape(shape)) for x, shape in zip(flat, shapes, strict=True)]
+    around = [float(r.right.value) / float(np.mean(x)) for r, x in zip(results, losses, strict=True)]
     for how, f in TOGETHER.items():
         with np.errstate(all="ignore"):
             if values_are(results, (f(x) for x in losses)):
                 return say("put together", name="log-of-mean" if how.startswith("-log") else None, how=how)
+    k = next(k for k, r in enumerate(results) if not agrees(r.right, r.outcome, scalar=False, grads=False))
+
+    def off(made: Callable[[Any, float], Any], c: float) -> float:
+        return float(np.mean(made(losses[k], c)) * around[k] - results[k].outcome.value)
+
+    for said, made in MADE.items() if question.recipe.inside != "uniform" else ():
+        low, high = float(np.min(losses[k])) - 1, float(np.max(losses[k])) + 1
+        for c in (0.0, nice(root(partial(off, made), low, high))) if "{" in said else (0.0,):
+            told = math.isfinite(c) and np.ptp(np.concatenate([made(x, c).ravel() for x in losses])) > 0  # no constant
+            if told and values_are(results, (np.mean(made(x, c)) * a for x, a in zip(losses, around, strict=True))):
+                return say("another function of each loss", made=said.format(c))
     return None
-
-
-def _log_sum_exp(x: Any, counted: Any) -> Any:
-    kept = np.where(counted, x, -np.inf)
-    top = np.max(np.where(np.isfinite(kept), kept, -1e300), axis=1)
-    return top + np.log(np.sum(np.exp(kept - top[:, None]), axis=1))
 
 
 @dataclass(frozen=True)
@@ -79,18 +97,25 @@ class Logits:
     numerator: Any = None  # where that has others
     form: str = "out"  # where the mean over several positives stands
 
+    @property
+    def probabilities(self) -> Any:
+        """(A, T), 0 where masked."""
+        kept = np.where(self.counted | self.positives, self.sum, -np.inf)
+        e = np.exp(kept - np.max(kept, axis=1, keepdims=True))
+        return e / np.sum(e, axis=1, keepdims=True)
+
     def value(self) -> float:
         """Return the mean of the anchors' losses, 0 where there is no positive."""
         above, count = self.sum if self.numerator is None else self.numerator, np.sum(self.positives, axis=1)
         if self.form == "out":
             pulled = np.sum(np.where(self.positives, above, 0.0), axis=1) / np.maximum(count, 1)
         else:
-            pulled = _log_sum_exp(above, self.positives) - (np.log(count) if self.form == "in" else 0.0)
-        below = 0.0 if self.counted is None else _log_sum_exp(self.sum, self.counted)
+            pulled = log_sum(above, self.positives) - (np.log(count) if self.form == "in" else 0.0)
+        below = 0.0 if self.counted is None else log_sum(self.sum, self.counted)
         return float(np.mean(np.where(count > 0, below - pulled, 0.0)))
 
 
-def _logits(question: Question, r: Result) -> list[Logits]:
+def logits_of(question: Question, r: Result) -> list[Logits]:
     """Return the logits of a softmax loss on a probe, of each step or pair of views, where it is one."""
     recipe, q = question.recipe, question.under(r.probe)
     futures = question.row.batches == "futures"
@@ -147,14 +172,13 @@ def _row_and_column(x: Logits) -> Logits | None:
 
 def _down(x: Logits) -> Logits:
     """Take each entry's probability among those of its column, over all anchors."""
-    return replace(x, sum=x.sum - _log_sum_exp(x.sum.T, (x.counted | x.positives).T), counted=None)
+    return replace(x, sum=x.sum - log_sum(x.sum.T, (x.counted | x.positives).T), counted=None)
 
 
-def _times_softmax(x: Logits, axis: int) -> Logits:
-    """Multiply each logit by its probability among those of its row (1) or of its column (0)."""
-    kept = np.where(x.counted | x.positives, x.sum, -np.inf)
-    e = np.exp(kept - np.max(kept, axis=axis, keepdims=True))
-    return replace(x, sum=np.where(np.isfinite(kept), x.sum * e / np.sum(e, axis=axis, keepdims=True), 0.0))
+def _times_softmax(x: Logits, down: bool) -> Logits:
+    """Multiply each logit by its probability among those of its row, or down its column."""
+    turned = replace(x, sum=x.sum.T, positives=x.positives.T, counted=x.counted.T)
+    return replace(x, sum=x.sum * (turned.probabilities.T if down else x.probabilities))
 
 
 def _by_column(x: Logits, what: Callable[..., Any], itself: bool, both: bool) -> Logits | None:
@@ -194,8 +218,8 @@ OTHER: dict[str, Callable[[Logits], Logits | None]] = {
     WHOLE.format("there is one denominator for all, over all rows"): partial(_together, mean=False),
     WHOLE.format("there is one denominator for all, the mean of all rows'"): partial(_together, mean=True),
     "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each": _down,
-    "each logit is multiplied by its softmax over the other axis (dual softmax)": partial(_times_softmax, axis=0),
-    "each logit is multiplied by its softmax over its own row": partial(_times_softmax, axis=1),
+    "each logit is multiplied by its softmax over the other axis (dual softmax)": partial(_times_softmax, down=True),
+    "each logit is multiplied by its softmax over its own row": partial(_times_softmax, down=False),
     "the sum of an anchor holds its row and the column of its positive, others' similarities to it": _row_and_column,
 }
 for both, alone in ((True, ""), (False, "; in the denominator alone")):
@@ -209,7 +233,7 @@ for brought, own in product((True, False), repeat=2):
 
 def other_logits(question: Question, results: list[Result]) -> Difference | None:
     """Say what was done to the logits of a softmax loss, or what stands in their place."""
-    right = [_logits(question, r) for r in results]
+    right = [logits_of(question, r) for r in results]
     for what, change in OTHER.items() if all(right) else ():
         for parts, r in zip(right, results, strict=True):
             with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):

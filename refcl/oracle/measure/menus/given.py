@@ -72,5 +72,5 @@ def row_mean(x: Any, over: Any) -> Any:
 def log_sum(x: Any, over: Any) -> Any:
     """Return log Σ exp (A,) of each row over some of its entries."""
     x = np.where(over, x, -np.inf)
-    top = np.max(x, axis=1)
+    top = np.max(np.where(np.isfinite(x), x, -1e300), axis=1)
     return top + np.log(np.sum(np.exp(x - top[:, None]), axis=1))
