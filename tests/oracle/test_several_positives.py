@@ -88,3 +88,17 @@ def test_a_sum_inside_where_the_mean_was_asked_hides_no_other_mistake(mistake: s
     inside, other = check(supervised(mistake, "sum"), "sup_con").differences
     assert inside.what == "the positives of an anchor are added inside the logarithm, not averaged outside it"
     assert other.what.startswith(said)
+
+
+def test_one_logit_for_all_positives_is_no_mean_of_their_losses() -> None:
+    def candidate(s: Any, temperature: Any, positives: Any) -> Any:
+        count = np.sum(positives, axis=1, keepdims=True)
+        mean = np.sum(s * positives, axis=1, keepdims=True) / np.maximum(count, 1) / temperature
+        logits = np.hstack((mean, s / temperature))
+        denominator, _ = log_sum(logits, np.hstack((count > 0, ~positives)))
+        return np.mean(np.where(count[:, 0] > 0, denominator - mean[:, 0], 0.0))
+
+    report = check(candidate, "supervised_contrastive")
+    assert report.differences[0].what.startswith(
+        "one logit, the mean of those of an anchor's positives, stands for all"
+    )

@@ -194,6 +194,22 @@ def _by_column(x: Logits, what: Callable[..., Any], itself: bool, both: bool) ->
     return replace(x, sum=shifted, numerator=None if both else x.sum)
 
 
+def _one_positive(x: Logits) -> Logits | None:
+    """Let one logit, the mean of those of an anchor's positives, stand for all of them."""
+    count = np.sum(x.positives, axis=1, keepdims=True)
+    if np.max(count) < 2:
+        return None
+    mean = np.sum(np.where(x.positives, x.sum, 0.0), axis=1, keepdims=True) / np.maximum(count, 1)
+    nobody = np.zeros_like(x.positives)
+    others = x.counted & ~x.positives
+    return replace(
+        x,
+        sum=np.hstack((mean, x.sum)),
+        positives=np.hstack((count > 0, nobody)),
+        counted=np.hstack((count > 0, others)),
+    )
+
+
 def _prototypes(x: Logits, brought: bool, own: bool) -> Logits | None:
     """Put the means of both views where the negatives stand, and where the positive does if that is not its own."""
     if not x.views or np.any(np.sum(x.positives, axis=1) != 1):
@@ -218,6 +234,7 @@ OTHER: dict[str, Callable[[Logits], Logits | None]] = {
     WHOLE.format("there is one denominator for all, over all rows"): partial(_together, mean=False),
     WHOLE.format("there is one denominator for all, the mean of all rows'"): partial(_together, mean=True),
     "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each": _down,
+    "one logit, the mean of those of an anchor's positives, stands for all of them, above and below": _one_positive,
     "each logit is multiplied by its softmax over the other axis (dual softmax)": partial(_times_softmax, down=True),
     "each logit is multiplied by its softmax over its own row": partial(_times_softmax, down=False),
     "the sum of an anchor holds its row and the column of its positive, others' similarities to it": _row_and_column,
