@@ -204,3 +204,81 @@ def test_logits_that_are_multiplied_by_their_softmax(axis: int) -> None:
     report = check(candidate, "info_nce")
     assert "each logit is multiplied by its softmax over" in report.differences[0].what
     assert ("dual softmax" in report.differences[0].what) == (axis == 0)
+
+
+READINGS: dict[str, Callable[[Any], Any]] = {
+    "1 - 2 arccos(s)/π, the angle": lambda s: 1 - 2 * np.arccos(np.clip(s, -1, 1)) / np.pi,
+    "-log(1 + d²), d² = 2 - 2s, Student's t kernel": lambda s: -np.log1p(2 - 2 * s),
+    "(1 + s)², a polynomial kernel": lambda s: (1 + s) ** 2,
+    "tanh(s)": np.tanh,
+}
+
+
+@pytest.mark.parametrize("said", READINGS)
+@pytest.mark.parametrize("loss", ["info_nce", "moco"])
+def test_what_is_read_in_the_place_of_a_similarity(loss: str, said: str) -> None:
+    def candidate(query: Any, key: Any, temperature: Any, queue: Any = None) -> Any:
+        q, k = unit(query), unit(key)
+        s = q @ k.T if loss == "info_nce" else np.hstack((np.sum(q * k, axis=1, keepdims=True), q @ queue.T))
+        p = softmax(READINGS[said](s) / temperature)
+        return -np.mean(np.log(np.diag(p) if loss == "info_nce" else p[:, 0]))
+
+    report = check(candidate, loss)
+    assert report.differences[0].what == f"in the place of each similarity s stands {said}"
+
+
+def test_a_temperature_that_is_applied_twice_to_the_negatives() -> None:
+    def candidate(query: Any, key: Any, temperature: Any, queue: Any) -> Any:
+        q = unit(query)
+        x = np.hstack((np.sum(q * unit(key), axis=1, keepdims=True), q @ queue.T / temperature)) / temperature
+        return -np.mean(np.log(softmax(x)[:, 0]))
+
+    assert check(candidate, "moco").differences[0].what == "the temperature is applied twice to the negatives"
+
+
+def info_nce(query: Any, key: Any, temperature: Any) -> Any:
+    return refcl.info_nce(query, key, temperature)[0]
+
+
+def mse(query: Any, key: Any) -> Any:
+    return np.mean(np.sum((unit(query) - unit(key)) ** 2, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("term", "said"),
+    [
+        (
+            lambda q, k: 0.02 * np.mean(np.sum(q * q, axis=1)),
+            "0.02 times the mean squared length of its rows, of query",
+        ),
+        (lambda q, k: 0.1 * (np.mean(np.abs(q)) + np.mean(np.abs(k))), "0.1 times the mean of its absolute values, of"),
+        (lambda q, k: 0.5 * mse(q, k), "0.5 times the mean squared distance of the pairs' rows, brought to length 1"),
+        (
+            lambda q, k: 0.3 * np.mean(np.maximum(1 - q.std(0, ddof=1), 0)),
+            "0.3 times the hinge max(1 - standard deviation, 0) of its columns",
+        ),
+    ],
+)
+def test_a_term_beside_the_loss(term: Any, said: str) -> None:
+    report = check(lambda query, key, temperature: info_nce(query, key, temperature) + term(query, key), "info_nce")
+    assert report.differences[0].what.startswith(f"a further term is added to the loss: {said}")
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_that_are_standardized_first(axis: int, ddof: int) -> None:
+    def of(x: Any) -> Any:
+        return (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, ddof=ddof, keepdims=True) + 1e-5)
+
+    report = check(lambda query, key, temperature: info_nce(of(query), of(key), temperature), "info_nce")
+    assert ("batch norm" if axis == 0 else "layer norm") in report.differences[0].what
+
+
+def test_negatives_that_are_averaged_are_no_margin() -> None:
+    def candidate(query: Any, key: Any, temperature: Any) -> Any:
+        logits = unit(query) @ unit(key).T / temperature
+        e = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+        p = np.diag(e)
+        return np.mean(np.log(p + (np.sum(e, axis=1) - p) / (len(key) - 1)) - np.log(p))
+
+    assert "the 3 negatives are averaged, not added" in check(candidate, "info_nce").differences[0].what

@@ -15,6 +15,7 @@ from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.harmless import forgiven
 from refcl.oracle.measure import (
+    added,
     charges,
     chosen,
     freedoms,
@@ -194,6 +195,7 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
 
 # What is looked for in the values of all batches, in this order.
 EXACT: tuple[Callable[[Question, list[Result]], Difference | None], ...] = (
+    added.added,
     charges.charged,
     charges.soft_targets,
     met.remembered,

@@ -21,6 +21,7 @@ from refcl.oracle.measure.lab import memory
 from refcl.oracle.measure.menus.given import log_sum
 from refcl.oracle.measure.met import unit_rows, values_are
 from refcl.oracle.measure.numbers import answer_of_none
+from refcl.oracle.measure.readings import READINGS
 from refcl.oracle.measure.settings import changed, nice
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
@@ -210,6 +211,15 @@ def _one_positive(x: Logits) -> Logits | None:
     )
 
 
+def _powered(x: Logits, which: bool, power: float) -> Logits:
+    """Let the logits of the positives, or of the others, have another power of the scale."""
+    return replace(x, sum=np.where(x.positives == which, x.sum * x.scale ** (power - 1), x.sum))
+
+
+def _read(x: Logits, of: Callable[[Any], Any]) -> Logits:
+    return replace(x, sum=of(x.sum / x.scale) * x.scale)
+
+
 def _prototypes(x: Logits, brought: bool, own: bool) -> Logits | None:
     """Put the means of both views where the negatives stand, and where the positive does if that is not its own."""
     if not x.views or np.any(np.sum(x.positives, axis=1) != 1):
@@ -234,6 +244,11 @@ OTHER: dict[str, Callable[[Logits], Logits | None]] = {
     WHOLE.format("there is one denominator for all, over all rows"): partial(_together, mean=False),
     WHOLE.format("there is one denominator for all, the mean of all rows'"): partial(_together, mean=True),
     "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each": _down,
+    **{
+        f"{what} the {who}": partial(_powered, which=which, power=power)
+        for who, which in (("positives", True), ("negatives", False))
+        for what, power in (("the temperature is applied twice to", 2.0), ("√τ stands for the temperature of", 0.5))
+    },
     "one logit, the mean of those of an anchor's positives, stands for all of them, above and below": _one_positive,
     "each logit is multiplied by its softmax over the other axis (dual softmax)": partial(_times_softmax, down=True),
     "each logit is multiplied by its softmax over its own row": partial(_times_softmax, down=False),
@@ -248,10 +263,13 @@ for brought, own in product((True, False), repeat=2):
     OTHER[said] = partial(_prototypes, brought=brought, own=own)
 
 
+READ: dict[str, Callable[[Logits], Logits | None]] = {said: partial(_read, of=f) for said, f, _ in READINGS}
+
+
 def other_logits(question: Question, results: list[Result]) -> Difference | None:
     """Say what was done to the logits of a softmax loss, or what stands in their place."""
     right = [logits_of(question, r) for r in results]
-    for what, change in OTHER.items() if all(right) else ():
+    for what, change in (OTHER | READ).items() if all(right) else ():
         for parts, r in zip(right, results, strict=True):
             with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
                 base, moved = sum(x.value() for x in parts), [change(x) for x in parts]
@@ -260,5 +278,5 @@ def other_logits(question: Question, results: list[Result]) -> Difference | None
             if not values_are([r], [value * (float(r.right.value) / base if base else 1.0)]):
                 break
         else:
-            return say("other logits", what=what)
+            return say("read otherwise", reading=what) if what in READ else say("other logits", what=what)
     return None

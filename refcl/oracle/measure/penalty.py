@@ -114,7 +114,10 @@ def _of_the_loss(bench: Bench, m: Measured) -> list[Difference]:
         if np.ptp(added) < 1e-3 * max(1.0, abs(float(added[0]))):
             tau = bench.lab.question.temperature(bench.lab.scalar) or 1.0
             m_s = float(np.median(added)) * tau
-            return [say("margin on the positive", m=m_s, logit=m_s / tau)]
+            k = bench.lab.question.facts(bench.inputs(bench.draw(0))[0], bench.lab.scalar).negatives
+            mean = abs(m_s / tau + math.log(k)) < 1e-3 and k > 1
+            why = f": -ln {k}, so that the {k} negatives are averaged, not added" if mean else ""
+            return [say("margin on the positive", m=m_s, logit=m_s / tau, why=why)]
     for gamma in (0.5, 1.0, 2.0, 3.0, 5.0):
         focal = (1 - p) ** gamma + loss * gamma * (1 - p) ** (gamma - 1) * p
         if np.allclose(slope, focal, rtol=1e-3):

@@ -30,6 +30,11 @@ def _rows(x: Any) -> Any:
     return x / np.maximum(_length(x), 1e-12)
 
 
+def _standardized(x: Any, *, axis: int, ddof: int, eps: float, last: bool) -> Any:
+    z = (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, ddof=ddof, keepdims=True) + eps)
+    return _rows(z) if last else z
+
+
 class Treatment(NamedTuple):
     """What is done to the rows of an input, and the id of the mistake, where it has one."""
 
@@ -59,21 +64,19 @@ TRANSFORMS = (
     ),
     Treatment("has its batch mean subtracted (centred) before it is normalized", lambda x: _rows(x - x.mean(0))),
     Treatment("has its batch mean subtracted (centred) and is not normalized", lambda x: x - x.mean(0)),
-    Treatment(
-        "is standardized over the batch (mean and standard deviation of each column) before it is normalized",
-        lambda x: _rows((x - x.mean(0)) / x.std(0)),
-    ),
-    Treatment(
-        "is standardized over the batch: columns to mean 0 and standard deviation 1",
-        lambda x: (x - x.mean(0)) / x.std(0),
+    *(
+        Treatment(f"is standardized {over}{then}", partial(_standardized, axis=axis, ddof=ddof, eps=eps, last=last))
+        for axis, over in (
+            (0, "over the batch (batch norm: mean and standard deviation of each column)"),
+            (-1, "row by row (layer norm)"),
+        )
+        for then, last in ((" before it is normalized", True), (", not brought to length 1", False))
+        for ddof in (0, 1)
+        for eps in (0.0, 1e-5)
     ),
     Treatment(
         "has each row's own mean subtracted before it is normalized (layer norm)",
         lambda x: _rows(x - x.mean(-1, keepdims=True)),
-    ),
-    Treatment(
-        "is standardized row by row (layer norm), not brought to length 1",
-        lambda x: (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True),
     ),
     Treatment("goes through tanh, coordinate by coordinate, instead of being normalized", np.tanh),
     Treatment("goes through tanh, coordinate by coordinate, before it is normalized", lambda x: _rows(np.tanh(x))),

@@ -230,7 +230,14 @@ def other_losses(question: Question) -> Iterator[Other]:
         pair = getattr(refcl.losses, name)
         if not isinstance(pair, Pair) or name == question.loss or not row_of(name).by_rows:
             continue
-        for more in ({}, {"hardest": 0.5}, {"hardest": 1}, {"tau_plus": 0.1}, {"tau_plus": 0.1, "beta": 1.0}):
+        for more in (
+            {},
+            {"hardest": 0.5},
+            {"hardest": 1},
+            {"tau_plus": 0.1},
+            {"tau_plus": 0.1, "beta": 1.0},
+            {"tau_plus": 0.0, "beta": 1.0},
+        ):
             try:
                 other = ask(name, **shared, **more)
             except (ValueError, TypeError):

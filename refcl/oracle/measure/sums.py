@@ -36,6 +36,8 @@ def shared_sums(bench: Bench, m: Measured) -> list[Difference]:
     # Entries with a row in common may stand in its sum; a coupling too weak to be told is no news there.
     absent = (np.abs(got) <= (1e-7 if bench.lab.trusted else 1e-4) * scale) & off
     more, fewer = g & ~w & _apart(bench), (np.abs(want) > (1 if bench.lab.trusted else 30) * tell) & absent
+    heavy = np.abs(m.got[0]) > 1e-2 * np.max(np.abs(m.got[0]))  # a sum shows in entries that both weigh in it
+    fewer &= np.outer(heavy, heavy)
     found = []
     if np.any(more):
         ea, eb = (int(x) for x in np.argwhere(more)[0])

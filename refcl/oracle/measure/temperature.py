@@ -156,13 +156,19 @@ def point_by_point(question: Question, results: list[Result]) -> Law | None:
         return None
     table: dict[float, float] = {}
     for s, group in groups.items():
-        fitting = (t for t in _temperatures(question, group[0]) if fits_value(question, group, _always(question, t)))
-        t = next(fitting, None)
-        if t is None:
+        fitting = [t for t in _temperatures(question, group[0]) if fits_value(question, group, _always(question, t))]
+        if not fitting and len(group) > 2:
             return None
+        if len(fitting) != 1:
+            continue  # one answer may be that of several temperatures, or of none that is finite
+        t = fitting[0]
         if len(group) > 2 and abs(t / _to_tau(question, s) - 1) < 1e-9:
             return None  # several answers say that it is right there; elsewhere one answer tells nothing
         table[s] = t
+    if len(table) < len(groups):  # then what one answer alone asks for is not believed either
+        table = {s: t for s, t in table.items() if len(groups[s]) > 2}
+    if not table:
+        return None
     points = ", ".join(f"{table[s]:.4g} at {_to_tau(question, s):.4g}" for s in sorted(table))
     at = {s: _from_tau(question, t) for s, t in table.items()}
     return Law(f"the temperature is another function of what is passed: {points}", points, at.__getitem__)
