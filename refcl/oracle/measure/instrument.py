@@ -200,6 +200,7 @@ EXACT: tuple[Callable[[Question, list[Result]], Difference | None], ...] = (
     charges.soft_targets,
     met.remembered,
     met.views,
+    met.read_late,
     met.mixed,
     logits.put_together,
     logits.other_logits,

@@ -22,12 +22,11 @@ from refcl.oracle.measure.menus.given import log_sum
 from refcl.oracle.measure.met import unit_rows, values_are
 from refcl.oracle.measure.numbers import answer_of_none
 from refcl.oracle.measure.readings import READINGS
-from refcl.oracle.measure.settings import changed, nice
+from refcl.oracle.measure.settings import GRID, changed, nice, roots
 from refcl.oracle.names.difference import Difference
 from refcl.oracle.names.sentences import say
 from refcl.oracle.question import Question
 from refcl.oracle.roles import several
-from refcl.oracle.roots import root
 
 
 def _log_mean_exp(x: Any) -> Any:
@@ -49,20 +48,53 @@ TOGETHER: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _of_each(f: Callable[[Any], Any], x: Any) -> Any:
+    return np.mean([f(y) for y in x])
+
+
+def _first(x: Any, largest: bool, count: Callable[[int], Any], kept: bool) -> Any:
+    """Return the mean of as many losses, the largest or the smallest; or their sum over the number of all."""
+    k = min(max(int(count(x.size)), 1), x.size)
+    return np.sum(np.sort(x, None)[:: -1 if largest else 1][:k]) / (k if kept else x.size)
+
+
+SHARES = dict.fromkeys(
+    (0.5, 0.25, 0.75, 1 / 3, 2 / 3, *(k / 10 for k in range(1, 10)), *(k / 20 for k in range(1, 20)))
+)
+ROUNDED = {"rounded down": math.floor, "rounded up": math.ceil, "rounded": round}
+COUNTS: dict[str, Callable[[int], Any]] = {str(k): partial(min, k) for k in range(1, 17)}
+for c, (how, to) in product(SHARES, ROUNDED.items()):
+    COUNTS[f"{c:.4g} N ({how})"] = lambda n, c=c, to=to: to(round(c * n, 9))  # type: ignore[misc]
+for kept, largest, (number, count) in product((True, False), (True, False), COUNTS.items()):
+    some = f"the {number} {'largest (hardest anchors)' if largest else 'smallest (easiest anchors)'} alone"
+    some = f"the mean of {some}" if kept else f"the sum of {some}, divided by the number of all"
+    TOGETHER[some] = partial(_first, largest=largest, count=count, kept=kept)
+    TOGETHER[f"{some}, direction by direction"] = partial(_of_each, TOGETHER[some])
+
+
+def _by_class(x: Any, labels: Any) -> Any:
+    """Return the mean over the classes of the mean of each."""
+    every = np.tile(labels, x.size // len(labels)) if x.size % len(labels) == 0 else None
+    return np.nan if every is None else np.mean([np.mean(x.ravel()[every == c]) for c in np.unique(every)])
+
+
 # What may be made of each anchor's loss, with a number that is looked for.
 MADE: dict[str, Callable[[Any, float], Any]] = {
     "max(L_i, {0:g}): losses below {0:g} are cut off (clamp, ReLU)": np.maximum,
     "min(L_i, {0:g}): losses above {0:g} are cut off": np.minimum,
     "|L_i|: its sign is lost, and it may be negative": lambda x, c: np.abs(x),
     "L_i²": lambda x, c: np.square(x),
+    "L_i + {0:.6g} (1 - p_i), p_i = exp(-L_i): a poly-1 term": lambda x, c: x - c * np.expm1(-x),
+    "(1 - p_i^q)/q with q = {0:.6g}, p_i = exp(-L_i): a generalized cross-entropy": lambda x, c: -np.expm1(-c * x) / c,
 }
 
 
 def put_together(question: Question, results: list[Result]) -> Difference | None:
     """Say how the losses of the anchors are put together, where not by their mean or sum, or what is made of each."""
     apart = changed(question, reduction="none")
+    results = [r for r in results if r.right.value or r.outcome.value]  # where no anchor has a positive, all is 0
     flat = [] if apart is None else [answer_of_none(apart, r) for r in results]
-    if apart is None or any(x is None or not np.sum(x) for x in flat):
+    if apart is None or not flat or any(x is None or not np.sum(x) for x in flat):
         return None
     shapes = [apart.under(r.probe).value_shape(r.wide, r.probe.scalar) for r in results]
     losses = [np.atleast_2d(x.reshape(shape)) for x, shape in zip(flat, shapes, strict=True)]
@@ -71,15 +103,22 @@ def put_together(question: Question, results: list[Result]) -> Difference | None
         with np.errstate(all="ignore"):
             if values_are(results, (f(x) for x in losses)):
                 return say("put together", name="log-of-mean" if how.startswith("-log") else None, how=how)
+    labels = [(q.settings | q.companions(r.wide)).get("labels") for r in results for q in [question.under(r.probe)]]
+    if all(y is not None for y in labels) and values_are(results, map(_by_class, losses, labels)):
+        return say("put together", how="the mean of each class is taken first, and then the mean over the classes")
     k = next(k for k, r in enumerate(results) if not agrees(r.right, r.outcome, scalar=False, grads=False))
 
     def off(made: Callable[[Any, float], Any], c: float) -> float:
         return float(np.mean(made(losses[k], c)) * around[k] - results[k].outcome.value)
 
     for said, made in MADE.items() if question.recipe.inside != "uniform" else ():
-        low, high = float(np.min(losses[k])) - 1, float(np.max(losses[k])) + 1
-        for c in (0.0, nice(root(partial(off, made), low, high))) if "{" in said else (0.0,):
-            told = math.isfinite(c) and np.ptp(np.concatenate([made(x, c).ravel() for x in losses])) > 0  # no constant
+        grid = np.sort([float(np.min(losses[k])) - 1, float(np.max(losses[k])) + 1, *GRID])
+        with np.errstate(all="ignore"):
+            numbers = (0.0, *map(nice, roots(partial(off, made), math.nan, grid))) if "{" in said else (0.0,)
+        for c in numbers:
+            told = (c or "/q" not in said) and np.ptp(
+                np.concatenate([made(x, c).ravel() for x in losses])
+            ) > 0  # no constant
             if told and values_are(results, (np.mean(made(x, c)) * a for x, a in zip(losses, around, strict=True))):
                 return say("another function of each loss", made=said.format(c))
     return None
@@ -94,6 +133,7 @@ class Logits:
     counted: Any  # (A, T); None where the logits are those of probabilities already
     scale: float
     anchors: Any = None  # (A, D) on the sphere, where both views have a row for each sample
+    rows: Any = None  # (T, D) the candidates on the sphere
     views: tuple[Any, ...] = ()
     numerator: Any = None  # where that has others
     form: str = "out"  # where the mean over several positives stands
@@ -149,7 +189,7 @@ def logits_of(question: Question, r: Result) -> list[Logits]:
     s, roles, stack, _ = compared(recipe, r.wide, q.positive, q.ignore)
     roles = several(recipe, roles, q.inside(r.wide)) if recipe.inside == "supervised" else roles
     found = Logits(s / t, roles.positives, roles.candidates if recipe.in_denominator else roles.negatives, 1 / t)
-    found = replace(found, form=recipe.form)
+    found = replace(found, form=recipe.form, rows=stack if recipe.embeddings else None)
     paired = recipe.embeddings and len(r.wide) == 2 and len(r.wide[0]) == len(r.wide[1])
     return [replace(found, anchors=stack[roles.rows], views=tuple(np.split(stack, 2))) if paired else found]
 
@@ -161,19 +201,47 @@ def _together(x: Logits, mean: bool) -> Logits:
     return replace(x, sum=all_ - a, counted=counted, numerator=x.sum)
 
 
-def _row_and_column(x: Logits) -> Logits | None:
+def _row_and_column(x: Logits, twice: bool) -> Logits | None:
     """Let each anchor's sum run over its row, and down the column of its positive, over all anchors."""
     if np.any(np.sum(x.positives, axis=1) != 1):
         return None
     columns = np.argmax(x.positives, axis=1)
     met, counted = x.sum[:, columns].T, (x.counted | x.positives)[:, columns].T
-    others = counted & ~np.eye(len(met), dtype=bool)
+    others = counted & (twice | ~np.eye(len(met), dtype=bool))
     return replace(x, sum=np.hstack((met, x.sum)), counted=np.hstack((others, x.counted)), numerator=x.sum)
 
 
-def _down(x: Logits) -> Logits:
-    """Take each entry's probability among those of its column, over all anchors."""
-    return replace(x, sum=x.sum - log_sum(x.sum.T, (x.counted | x.positives).T), counted=None)
+def _down(x: Logits, again: bool) -> Logits:
+    """Take each entry's probability among those of its column, over all anchors, and then among those of its row."""
+    shifted = x.sum - log_sum(x.sum.T, (x.counted | x.positives).T)
+    return replace(x, sum=shifted, counted=x.counted if again else None)
+
+
+def _standardized(x: Logits, late: bool, ddof: int, eps: float, within: bool) -> Logits:
+    """Give each row of similarities (logits, where that is late) the mean 0 and the deviation 1."""
+    s = np.where(x.counted | x.positives, x.sum if late else x.sum / x.scale, np.nan)
+    variance = np.nanvar(s, axis=1, keepdims=True, ddof=ddof)
+    s = (s - np.nanmean(s, axis=1, keepdims=True)) / (np.sqrt(variance + eps) if within else np.sqrt(variance) + eps)
+    return replace(x, sum=np.nan_to_num(s if late else s * x.scale))
+
+
+def _not_rescaled(x: Logits, size: int) -> Logits:
+    """Add up exponentials block by block, each less the maximum of then, as if that were the last."""
+    kept = np.where(x.counted, x.sum, -np.inf)
+    for rows in np.split(np.arange(len(kept)), 2 if len(kept) in range(4, 999, 2) else 1):  # a direction each
+        there = np.flatnonzero(np.any(x.counted[rows], axis=0))
+        block = kept[np.ix_(rows, there)]
+        then = np.maximum.accumulate(block, axis=1)
+        last = np.minimum(np.arange(len(there)) // size * size + size, len(there)) - 1
+        kept[np.ix_(rows, there)] = block - then[:, last] + then[:, -1:]
+    return replace(x, sum=kept, numerator=x.sum)
+
+
+def _shared_positive(x: Logits, of: Callable[[Any], Any]) -> Logits | None:
+    """Give all anchors one logit of the positive."""
+    if np.any(np.sum(x.positives, axis=1) != 1):
+        return None
+    return replace(x, sum=np.where(x.positives, of(x.sum[x.positives]), x.sum))
 
 
 def _times_softmax(x: Logits, down: bool) -> Logits:
@@ -195,12 +263,17 @@ def _by_column(x: Logits, what: Callable[..., Any], itself: bool, both: bool) ->
     return replace(x, sum=shifted, numerator=None if both else x.sum)
 
 
-def _one_positive(x: Logits) -> Logits | None:
-    """Let one logit, the mean of those of an anchor's positives, stand for all of them."""
+def _one_positive(x: Logits, brought: bool) -> Logits | None:
+    """Let one logit, that of the mean of an anchor's positives, stand for all of them."""
     count = np.sum(x.positives, axis=1, keepdims=True)
     if np.max(count) < 2:
         return None
     mean = np.sum(np.where(x.positives, x.sum, 0.0), axis=1, keepdims=True) / np.maximum(count, 1)
+    if brought:
+        if x.rows is None:
+            return None
+        center = x.positives @ x.rows / np.maximum(count, 1)
+        mean = mean / np.where(count > 0, np.linalg.norm(center, axis=1, keepdims=True), 1.0)
     nobody = np.zeros_like(x.positives)
     others = x.counted & ~x.positives
     return replace(
@@ -240,20 +313,40 @@ SHIFTED = (
     " cancel in row i"
 )
 MEANS = "the negatives are means (centroids) of both views, (z_a + z_b)/2{}, one a sample, not the views' own rows"
+SHARED = "all anchors share one logit of the positive: the {} of theirs over the batch"
+CROSS = "the sum of an anchor holds its row and the column of its positive, others' similarities to it"
+BLOCKS = (
+    "the sum runs over blocks of {} candidates, and what was summed is not rescaled when a later block raises the"
+    " maximum (online softmax)"
+)
+DOWN = "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each"
+AGAIN = "the log-sum-exp of each column, over the anchors, is subtracted before the softmax of each row"
+ONE = "one logit, the mean of those of an anchor's positives, stands for all of them, above and below"
+PROTOTYPE = "one row, the mean of an anchor's positives brought to length 1 (a prototype), stands for all of them"
 OTHER: dict[str, Callable[[Logits], Logits | None]] = {
     WHOLE.format("there is one denominator for all, over all rows"): partial(_together, mean=False),
     WHOLE.format("there is one denominator for all, the mean of all rows'"): partial(_together, mean=True),
-    "the softmax runs down the columns, over the anchors (the wrong axis), not over the candidates of each": _down,
+    DOWN: partial(_down, again=False),
+    AGAIN: partial(_down, again=True),
+    ONE: partial(_one_positive, brought=False),
+    PROTOTYPE: partial(_one_positive, brought=True),
+    SHARED.format("sum"): partial(_shared_positive, of=np.sum),
+    SHARED.format("mean"): partial(_shared_positive, of=np.mean),
     **{
         f"{what} the {who}": partial(_powered, which=which, power=power)
         for who, which in (("positives", True), ("negatives", False))
         for what, power in (("the temperature is applied twice to", 2.0), ("√τ stands for the temperature of", 0.5))
     },
-    "one logit, the mean of those of an anchor's positives, stands for all of them, above and below": _one_positive,
     "each logit is multiplied by its softmax over the other axis (dual softmax)": partial(_times_softmax, down=True),
     "each logit is multiplied by its softmax over its own row": partial(_times_softmax, down=False),
-    "the sum of an anchor holds its row and the column of its positive, others' similarities to it": _row_and_column,
+    CROSS: partial(_row_and_column, twice=False),
+    CROSS + ", so that the positive counts twice": partial(_row_and_column, twice=True),
+    **{BLOCKS.format(size): partial(_not_rescaled, size=size) for size in (1, 2, 3, 4, 8, 16)},
 }
+for late, ddof, within, eps in product((False, True), (0, 1), (False, True), (0.0, 1e-12, 1e-8, 1e-6, 1e-5, 1e-3)):
+    said = f"{'logits' if late else 'similarities'} are standardized in each row: mean 0, {'variance' * within}"
+    said += f"{'standard deviation' * (not within)}{f' (+ {eps:g})' * (eps > 0)} 1{', over M - 1' * ddof}"
+    OTHER[said] = partial(_standardized, late=late, ddof=ddof, eps=eps, within=within)
 for both, alone in ((True, ""), (False, "; in the denominator alone")):
     for itself, too in ((False, ""), (True, ", itself included")):
         for name, what in (("the largest logit (maximum)", np.nanmax), ("the mean logit", np.nanmean)):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from refcl.losses.info_nce import info_nce
+from refcl.oracle.companions import LABELS, OPTIONAL
 from refcl.oracle.compare import agrees
 from refcl.oracle.evidence import Result
 from refcl.oracle.measure.lab import memory
@@ -51,6 +52,12 @@ OWN_ROWS: dict[str, Callable[[Any, Any, float], Any]] = {
     "{c:.4g} old + {rest:.4g} query, brought to length 1": lambda old, z, c: unit_rows(c * old + (1 - c) * z),
     "{c:.4g} old + {rest:.4g} query, not brought to length 1": lambda old, z, c: c * old + (1 - c) * z,
 }
+TURNED: dict[str, Callable[[Any], Any]] = {
+    "reshaped (view) to the shape of its transpose, not transposed: a column holds pieces of several rows": lambda x: (
+        x.reshape(x.shape[::-1]).T
+    ),
+    "turned over feature by feature: its columns stand in reverse order": lambda x: x[:, ::-1],
+}
 QUEUES: dict[str, Callable[[Any, Any, Any], Any]] = {
     "the keys of the batch are in it already, beside its own rows": lambda q, z, k: np.concatenate((q, k)),
     "the keys of the batch have pushed out its first N rows": lambda q, z, k: np.concatenate((k, q[len(k) :])),
@@ -58,6 +65,14 @@ QUEUES: dict[str, Callable[[Any, Any, Any], Any]] = {
     "the queries of the batch stand in it too": lambda q, z, k: np.concatenate((q, z)),
     "its first row is left out": lambda q, z, k: q[1:],
     "its last row is left out": lambda q, z, k: q[:-1],
+    **{f"it is {said}": lambda q, z, k, of=of: of(q) for said, of in TURNED.items()},  # type: ignore[misc]
+}
+HALVES: dict[str, Callable[[int], slice]] = {
+    "the first half": lambda k: slice(max(k // 2, 1)),
+    "the first half, rounded up,": lambda k: slice((k + 1) // 2),
+    "the last half": lambda k: slice(k // 2, None),
+    "the first": lambda k: slice(1),
+    "every other one": lambda k: slice(0, None, 2),
 }
 DRAWS: dict[str, Callable[[Any, Any], Any]] = {
     "all anchors share that of the first": lambda x, own: x[:1].repeat(len(x), 0),
@@ -67,6 +82,10 @@ DRAWS: dict[str, Callable[[Any, Any], Any]] = {
     "each anchor meets those of all": lambda x, own: x.reshape(1, -1).repeat(len(x), 0),
     "the first row drawn is left out": lambda x, own: x[:, 1:],
     "the last row drawn is left out": lambda x, own: x[:, :-1],
+    **{
+        f"only {said} of each anchor's draws counts, though K counts all": lambda x, own, of=of: x[:, of(x.shape[1])]  # type: ignore[misc]
+        for said, of in HALVES.items()
+    },
     "the own row bank[index[i]] stands among it too, as a negative": lambda x, own: np.hstack((x, own[:, None])),
 }
 
@@ -93,6 +112,18 @@ def _another_queue(of: Callable[..., Any], held: Held, z: tuple[Any, ...], c: fl
     return {"queue": of(held["queue"], *z)}
 
 
+def _another_bank(of: Callable[..., Any], held: Held, z: tuple[Any, ...], c: float) -> Held:
+    return {"bank": of(held["bank"])}
+
+
+def _no_own(held: Held, z: tuple[Any, ...], c: float) -> Held:
+    """Send draws of the own row to one that is infinitely far off, at the same rate of the noise."""
+    m, n = len(held["bank"]), len(z[0])
+    noise = np.where(held["noise"] == held["index"][:, None], m + np.arange(n)[:, None], held["noise"])
+    rate = held["log_normalizer"] + math.log((m + n) / m)
+    return {"bank": np.concatenate((held["bank"], -1e9 * z[0])), "noise": noise, "log_normalizer": rate}
+
+
 def _another_draw(of: Callable[..., Any], held: Held, z: tuple[Any, ...], c: float) -> Held:
     """Return other draws, where K stays what it was in the factor K/M."""
     noise = of(held["noise"], held["index"])
@@ -115,7 +146,9 @@ MEMORIES: tuple[tuple[str, str, Memory], ...] = (
     ),
     ("only the rows bank[index] of the batch are candidates, the rest of the bank is left out", "index", _of_the_batch),
     *((f"another queue: {said}", "queue", partial(_another_queue, of)) for said, of in QUEUES.items()),
+    *((f"the bank is {said}", "bank", partial(_another_bank, of)) for said, of in TURNED.items()),
     *((f"another draw of noise: {said}", "noise", partial(_another_draw, of)) for said, of in DRAWS.items()),
+    ("draws of noise that hit the anchor's own row, bank[index[i]], are left out", "noise", _no_own),
 )
 
 
@@ -165,23 +198,72 @@ def remembered(question: Question, results: list[Result]) -> Difference | None:
     return None
 
 
+# In which order what goes with the rows may be read.
+LATE: dict[str, Callable[[Any], Any]] = {
+    "a row late: row i has what belongs to row i - 1": lambda x: np.roll(x, 1, 0),
+    "a row early: row i has what belongs to row i + 1": lambda x: np.roll(x, -1, 0),
+    "in reverse order": lambda x: x[::-1],
+    "transposed": lambda x: x.T if x.ndim == 2 and x.shape[0] == x.shape[1] else None,
+    "a column late: column k has what belongs to column k - 1": lambda x: np.roll(x, 1, 1) if x.ndim == 2 else None,
+    "a column early: column k has what belongs to column k + 1": lambda x: np.roll(x, -1, 1) if x.ndim == 2 else None,
+}
+
+
+def read_late(question: Question, results: list[Result]) -> Difference | None:
+    """Say whether labels, masks, targets or weights are read in another order of the rows."""
+    given = [(q.settings | q.companions(r.wide)) for r in results for q in [question.under(r.probe)]]
+    for name in (x for x in (*LABELS, *OPTIONAL[1:]) if np.ndim(given[0].get(x, 0.0))):
+        for said, of in LATE.items():
+            others = [of(held[name]) for held in given]
+            if any(x is None for x in others):
+                continue
+            probes = (
+                replace(r.probe, companions=(r.probe.companions or {}) | {name: x})
+                for r, x in zip(results, others, strict=True)
+            )
+            answers = [
+                answer_of(question, r._replace(probe=p), value_only=True) for r, p in zip(results, probes, strict=True)
+            ]
+            if values_are(results, (np.nan if a is None else a.value for a in answers)):
+                return say("read late", name, it=name, how=said)
+    return None
+
+
+# With which of its own rows an input may be mixed.
+NEIGHBOURS: dict[str, Callable[[Any], Any]] = {
+    "i - 1, the one before": lambda x: np.roll(x, 1, 0),
+    "i + 1, the one after": lambda x: np.roll(x, -1, 0),
+    "N - 1 - i, in reverse order": lambda x: x[::-1],
+}
+HOW_MIXED = {  # of rows as they come, and whether the mean gets length 1
+    ", and brought to length 1": (False, True),
+    "": (False, False),
+    ", before they are brought to length 1": (True, True),
+}
+
+
 def mixed(question: Question, results: list[Result]) -> Difference | None:
-    """Say whether the rows of an input are mixed with those of another before they are compared, and how much."""
+    """Say whether the rows of an input are mixed with others before they are compared, and how much."""
     names = question.inputs
-    if len(names) < 2 or not question.recipe.embeddings or question.row.batches == "futures":
+    if not question.recipe.embeddings or question.row.batches == "futures":
         return None
     rows = Rows(question, results)
 
-    def value(k: int, c: float, into: int, other: int, brought: bool) -> float:
-        z, n = rows.z[k], min(len(rows.z[k][into]), len(rows.z[k][other]))
-        made = np.concatenate((c * z[into][:n] + (1 - c) * z[other][:n], z[into][n:]))
-        return rows.value(k, (*z[:into], unit_rows(made) if brought else made, *z[into + 1 :]), {})
+    def value(k: int, c: float, into: int, other: Callable[..., Any], raw: bool, brought: bool) -> float:
+        z, x = rows.z[k], results[k].wide if raw else rows.z[k]
+        n = min(len(x[into]), len(other(x)))
+        made = c * x[into][:n] + (1 - c) * other(x)[:n]
+        made = np.concatenate((unit_rows(made) if brought else made, z[into][n:]))
+        return rows.value(k, (*z[:into], made, *z[into + 1 :]), {})
 
-    for into, other, brought in product(range(len(names)), range(len(names)), (True, False)):
-        c = None if into == other else rows.number(partial(value, into=into, other=other, brought=brought))
-        if c is not None and abs(c) > 1e-6:  # at 0 it is not read, which is another matter
-            how = ", and brought to length 1" * brought
-            return say("rows mixed", names[into], into=names[into], other=names[other], c=c, rest=1 - c, brought=how)
+    for into, name in enumerate(names):
+        others = [(f"i of {x}", x, lambda x, j=j: x[j]) for j, x in enumerate(names) if j != into]
+        others += [(said, "that", lambda x, into=into, of=of: of(x[into])) for said, of in NEIGHBOURS.items()]  # type: ignore[misc]
+        for (row, with_, other), (how, (raw, brought)) in product(others, HOW_MIXED.items()):
+            if not raw or question.recipe.normalization == "rows":
+                c = rows.number(partial(value, into=into, other=other, raw=raw, brought=brought))
+                if c is not None and abs(c) > 1e-6:  # at 0 it is not read, which is another matter
+                    return say("rows mixed", name, into=name, row=row, other=with_, c=c, rest=1 - c, brought=how)
     return None
 
 

@@ -279,6 +279,9 @@ def roots(f: Callable[[float], float], near: float, grid: Any = GRID) -> list[fl
 
 
 def nice(x: float) -> float:
+    """Return the shortest number that is this one to rounding."""
+    if abs(x) < 1e-15:
+        return 0.0
     for digits in (2, 3, 4):
         short = float(f"{x:.{digits}g}")
         if abs(short - x) < 1e-8 * abs(x):

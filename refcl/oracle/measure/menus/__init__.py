@@ -77,4 +77,6 @@ def parts_otherwise(q: Question, tried: list[Result]) -> list[Difference]:
 
 def _said(part: str, choice: str, right: str) -> Difference:
     got, _, why = choice.partition(": ")
-    return say("another part", part=part, got=got, want=right, why=why and f": {why}")
+    return say(
+        "another part", name=temperatures.NAMED.get(choice), part=part, got=got, want=right, why=why and f": {why}"
+    )

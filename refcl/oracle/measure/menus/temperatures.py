@@ -14,11 +14,12 @@ from refcl.oracle.measure.menus.given import Given, Menu, log_sum
 from refcl.oracle.roots import root
 
 
-def _softmax(g: Given, t: Any, weight: Any) -> Any:
+def _softmax(g: Given, t: Any, weight: Any, read: Any = lambda x, over: x) -> Any:
     """Return weighted -log P (A,) at one temperature, (A,) of the anchors or (A, T) of all pairs."""
     t = np.broadcast_to(t if np.ndim(t) == 2 else np.reshape(t, (-1, 1)), g.s.shape)
     own = np.diagonal(t)  # of the positive, which is the own column where temperatures differ along a row
-    loss = np.logaddexp(0.0, log_sum(g.s / t, g.off) - g.pos / own)
+    logits = read(g.s / t, g.candidates)
+    loss = np.logaddexp(0.0, log_sum(logits, g.off) - np.sum(logits, axis=1, where=g.candidates & ~g.off))
     return loss * weight(np.exp(-loss), own)
 
 
@@ -103,8 +104,10 @@ ONE_OF = {
     "sum": np.sum,
 }
 
+MISSING = "1, whatever is given: the temperatures are missing"
+TWICE = "the probabilities of a softmax of s_ik/τ_i: a softmax of a softmax"
 BY_ANCHOR = Menu(
-    lambda g, tau, along, weight: _softmax(g, along(tau(g.r.wide[1]), g.s), weight),
+    lambda g, tau, along, weight, read: _softmax(g, along(tau(g.r.wide[1]), g.s), weight, read),
     {
         "the temperature of an anchor is": {
             "τ_i": lambda t: t,
@@ -118,6 +121,7 @@ BY_ANCHOR = Menu(
             "τ_i over the smallest: they are relative, normalized": lambda t: t / np.min(t),
             "τ_i over the length ‖τ‖ of all: they are normalized": lambda t: t / np.linalg.norm(t),
             "a softmax of all τ": lambda t: np.exp(t) / np.sum(np.exp(t)),
+            MISSING: np.ones_like,
             "1/τ_i: inverted, s τ_i stands where s/τ_i belongs": lambda t: 1 / t,
             "exp(τ_i): logarithms were expected": np.exp,
             "exp(-τ_i): log-scales were expected": lambda t: np.exp(-t),
@@ -147,8 +151,13 @@ BY_ANCHOR = Menu(
             "rows and columns, s_ik/√(τ_i τ_k)": lambda t, s: np.sqrt(_outer(t, s)),
         },
         **WEIGHTS,
+        "the softmax is taken of": {
+            "the logits s_ik/τ_i": lambda x, over: x,
+            TWICE: lambda x, over: np.exp(x - log_sum(x, over)[:, None]),
+        },
     },
 )
+NAMED = {MISSING: "temperature-missing", TWICE: "double-softmax"}
 
 
 def _outer(t: Any, s: Any) -> Any:
