@@ -181,10 +181,10 @@ SAID = [
     (
         matrix(keys=lambda k: unit(mix(0.9, before)(k))),
         "info_nce",
-        "row i - 1, the one before, 0.9 key + 0.1 that, before",
+        "row i - 1, the one before, 0.9 key + 0.1 of that, before",
     ),
-    (matrix(keys=lambda k: unit(mix(0.8, np.flipud)(unit(k)))), "info_nce", "0.8 key + 0.2 that, and brought to"),
-    (matrix(keys=lambda k: mix(0.6, before)(unit(k))), "info_nce", "row i - 1, the one before, 0.6 key + 0.4 that"),
+    (matrix(keys=lambda k: unit(mix(0.8, np.flipud)(unit(k)))), "info_nce", "0.8 key + 0.2 of that, and brought to"),
+    (matrix(keys=lambda k: mix(0.6, before)(unit(k))), "info_nce", "row i - 1, the one before, 0.6 key + 0.4 of that"),
     (multi_positive(), "multi_positive", "(a prototype), stands for all of them"),
     (multi_positive(lengths=np.copy), "multi_positive", "one logit, the mean of those"),
     (multi_positive(False, before), "multi_positive", "positives: read a row late"),

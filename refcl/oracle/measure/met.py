@@ -258,7 +258,7 @@ def mixed(question: Question, results: list[Result]) -> Difference | None:
 
     for into, name in enumerate(names):
         others = [(f"i of {x}", x, lambda x, j=j: x[j]) for j, x in enumerate(names) if j != into]
-        others += [(said, "that", lambda x, into=into, of=of: of(x[into])) for said, of in NEIGHBOURS.items()]  # type: ignore[misc]
+        others += [(said, "of that", lambda x, into=into, of=of: of(x[into])) for said, of in NEIGHBOURS.items()]  # type: ignore[misc]
         for (row, with_, other), (how, (raw, brought)) in product(others, HOW_MIXED.items()):
             if not raw or question.recipe.normalization == "rows":
                 c = rows.number(partial(value, into=into, other=other, raw=raw, brought=brought))
