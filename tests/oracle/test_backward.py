@@ -352,3 +352,248 @@ def test_a_mask_before_the_temperature_is_applied(late: bool) -> None:
     report = check(from_torch(candidate), "nt_xent")
     assert report.ok == late
     assert ("masked with -∞ before the temperature" in str(report)) == (not late)
+
+
+# One gradient for another: of other rows, other candidates, another loss, another room.
+
+
+def two_views(a: Any, b: Any, temperature: Any, *, itself: bool = False, loss: str = "nt_xent") -> tuple[Any, ...]:
+    """Return the stacked rows, the value and ∂L/∂s of two views, row by row of their anchors."""
+    n, x = len(a), np.concatenate([a, b])
+    same = np.eye(2 * n)[(np.arange(2 * n) + n) % (2 * n)]
+    logits = unit(x) @ unit(x).T / temperature
+    _, g = softmax(logits if itself else logits - np.where(np.eye(2 * n), np.inf, 0.0), same)
+    return x, getattr(refcl, loss)(a, b, temperature)[0], g / (2 * n * temperature)
+
+
+def by_view(g: Any, own: float, others: float) -> Any:
+    """Return what rows get as anchors and as candidates, where candidates of some views are detached."""
+    n = len(g) // 2
+    view = np.arange(2 * n) < n
+    return g + g.T * np.where(view[:, None] == view, own, others)
+
+
+TWO_VIEWS: dict[str, Callable[[Any], Any]] = {
+    "the upper triangle of ∂L/∂s counts 2 times, and the lower triangle of ∂L/∂s counts 0 times": lambda g: (
+        2 * (np.triu(g, 1) + np.triu(g, 1).T)
+    ),
+    "the upper triangle of ∂L/∂s counts 0 times": lambda g: np.tril(g, -1) + np.tril(g, -1).T,
+    "what a row gets as a candidate, from anchors of its own view counts 0 times": lambda g: by_view(g, 0, 1),
+    "what the losses of b's rows as anchors send counts 0 times": lambda g: by_view(g, 1, 0),
+    "the share of earlier rows of the same array counts 0 times": lambda g: (
+        (g + g.T) * (1 - np.kron(np.eye(2), np.tril(np.ones((len(g) // 2,) * 2))))
+    ),
+}
+
+
+@pytest.mark.parametrize("words", TWO_VIEWS)
+def test_half_of_the_pairs_of_two_views(words: str) -> None:
+    def candidate(a: Any, b: Any, temperature: Any) -> Any:
+        x, value, g = two_views(a, b, temperature)
+        dx = project(TWO_VIEWS[words](g) @ unit(x), x)
+        return value, (dx[: len(a)], dx[len(a) :])
+
+    assert f"da is right but for one part: {words} [da" in said(candidate, "nt_xent")
+
+
+@pytest.mark.parametrize("itself", [True, False])
+@pytest.mark.parametrize("loss", ["nt_xent", "dcl"])
+def test_another_softmax_in_the_backward(loss: str, itself: bool) -> None:
+    def candidate(a: Any, b: Any, temperature: Any) -> Any:
+        x, value, g = two_views(a, b, temperature, itself=itself, loss=loss)
+        dx = project((g + g.T) @ unit(x), x)
+        return value, (dx[: len(a)], dx[len(a) :])
+
+    if loss == "nt_xent" and not itself:
+        assert check(candidate, loss).ok
+        return
+    text = said(candidate, loss)
+    if loss == "nt_xent":
+        assert "it is that of the same softmax with the anchor itself in it" in text
+    if loss == "dcl" and not itself:
+        assert "it is that of refcl.nt_xent, where another loss stands in the place of dcl" in text
+
+
+def test_a_backward_without_the_positive() -> None:
+    def candidate(a: Any, b: Any, temperature: Any) -> Any:
+        value, grads = refcl.nt_xent(a, b, temperature)
+        other = refcl.dcl(a, b, temperature)[1]
+        return value, ((other if len(a) > 1 else grads).da, (other if len(a) > 1 else grads).db)
+
+    assert "positive_in_denominator=False" in said(candidate, "nt_xent")
+
+
+def chunked(g: Any, size: int) -> Any:
+    last = np.zeros_like(g)
+    last[(len(g) - 1) // size * size :] = 1
+    return g * last
+
+
+KEYS: dict[str, Callable[..., Any]] = {
+    "the chunks before the last one of 2 anchors send counts 0 times": lambda g, q, k, x, t: (chunked(g, 2).T @ q, k),
+    "the chunks before the last one of 3 anchors send counts 0 times": lambda g, q, k, x, t: (chunked(g, 3).T @ q, k),
+    "the share of the rows of query, raw and not normalized, stands": lambda g, q, k, x, t: (g.T @ x, k),
+    "a push of 1 of the largest logit stands where": lambda g, q, k, x, t: (
+        (np.eye(len(k))[np.argmax(q @ k.T, axis=1)] - np.eye(len(q), len(k))).T @ q / len(q) / t,
+        k,
+    ),
+    "each row is divided by the length of its row of query, not of key": lambda g, q, k, x, t: (
+        g.T @ q * np.linalg.norm(k, axis=1, keepdims=True) / np.linalg.norm(x, axis=1, keepdims=True),
+        k,
+    ),
+}
+
+
+@pytest.mark.parametrize("words", KEYS)
+def test_a_gradient_of_keys(words: str) -> None:
+    def candidate(query: Any, key: Any, temperature: Any) -> Any:
+        q, k = unit(query), unit(key)
+        loss, g = softmax(q @ k.T / temperature, np.eye(len(q), len(k)))
+        g /= len(q) * temperature
+        made = KEYS[words](g, q, key if "divided" in words else k, query, temperature)[0]
+        return loss.mean(), (project(g @ k, query), project(made, key))
+
+    text = said(candidate, "info_nce")
+    assert words in text
+    assert "not that of the value" not in text
+
+
+def test_raw_rows_of_two_views() -> None:
+    def candidate(a: Any, b: Any, temperature: Any) -> Any:
+        x, value, g = two_views(a, b, temperature)
+        dx = project((g + g.T) @ x, x)
+        return value, (dx[: len(a)], dx[len(a) :])
+
+    assert "the share of all rows, raw and not normalized, stands where" in said(candidate, "nt_xent")
+
+
+@pytest.mark.parametrize("power", [2, 0])
+def test_the_distance_in_the_gradient_of_a_triplet(power: int) -> None:
+    def candidate(anchor: Any, positive: Any, negative: Any, margin: Any) -> Any:
+        near, far = anchor - positive, anchor - negative
+        dp, dn = (np.linalg.norm(x, axis=1, keepdims=True) for x in (near, far))
+        hinge = dp - dn + margin
+        u, v = (
+            np.where((hinge > 0) & (d > 0), x / np.maximum(d, 1e-300) ** power, 0.0) / len(anchor)
+            for x, d in ((near, dp), (far, dn))
+        )
+        return np.maximum(hinge, 0).mean(), (u - v, -u, v)
+
+    text = said(candidate, "triplet_margin")
+    how = "divided by the distance once too often" if power else "not divided by the distance"
+    assert f"danchor is right but for one part: the share of all rows, {how}, stands where" in text
+    assert "zzᵀ" not in text
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_the_distance_in_the_gradient_of_unlike_pairs(divided: bool) -> None:
+    def candidate(a: Any, b: Any, same: Any) -> Any:
+        d = np.linalg.norm(a - b, axis=1)
+        hinge = np.maximum(1 - d, 0)
+        of_unlike = -hinge / np.where(d > 0, d, 1.0) if divided else -hinge
+        g = np.where(same, 1.0, of_unlike)[:, None] * (a - b) / len(a)
+        return np.where(same, d**2, hinge**2).mean() / 2, (g, -g)
+
+    if divided:
+        assert check(candidate, "pair_contrastive").ok
+    else:
+        text = said(candidate, "pair_contrastive")
+        assert "the share of the negatives, not divided by the distance, stands where" in text
+        assert "zzᵀ" not in text
+
+
+@pytest.mark.parametrize("loss", ["debiased", "hcl"])
+@pytest.mark.parametrize(
+    "mistake", ["", "the positive in the correction of the negatives", "holds back counts 1 times"]
+)
+def test_corrected_negatives(loss: str, mistake: str) -> None:
+    beta, plus, t = (1.0 if loss == "hcl" else 0.0), 0.1, 0.5
+
+    def candidate(a: Any, b: Any) -> Any:
+        n, x = len(a), np.concatenate([a, b])
+        eye, same = np.eye(2 * n, dtype=bool), np.eye(2 * n, dtype=bool)[(np.arange(2 * n) + n) % (2 * n)]
+        e = np.exp(unit(x) @ unit(x).T / t)
+        rest, pos, count = ~eye & ~same, np.sum(e * same, axis=1, keepdims=True), 2 * n - 2
+        up, down = e ** (1 + beta) * rest, e**beta * rest
+        up_sum, down_sum = np.sum(up, axis=1, keepdims=True), np.sum(down, axis=1, keepdims=True)
+        total = count * up_sum / np.maximum(down_sum, 1e-300)
+        raw, floor = (total - plus * count * pos) / (1 - plus), count * np.exp(-1 / t)
+        push = ((1 + beta) * up / np.maximum(up_sum, 1e-300) - beta * down / np.maximum(down_sum, 1e-300)) * total
+        sent = plus * count * pos * same * ("correction" not in mistake)
+        slope = (push - sent) / (1 - plus) * ((raw >= floor) | ("holds back" in mistake))
+        negatives = np.maximum(raw, floor)
+        g = (slope - same * negatives) / (pos + negatives) / (2 * n * t)
+        dx = project((g + g.T) @ unit(x), x)
+        return np.mean(np.log1p(negatives / pos)), (dx[:n], dx[n:])
+
+    settings = {"temperature": t, "tau_plus": plus} | ({"beta": beta} if beta else {})
+    if mistake:
+        text = said(candidate, loss, **settings)
+        assert mistake in text
+        assert "not that of the value" not in text
+    else:
+        assert check(candidate, loss, **settings).ok
+
+
+@pytest.mark.parametrize("more", [{}, {"law": "power"}, {"detach": False}, {"alpha": 0.25, "alignment": 0.1}])
+def test_a_temperature_that_is_not_the_constant_asked_for(more: dict[str, Any]) -> None:
+    def candidate(a: Any, b: Any, temperature: Any) -> Any:
+        value, grads = refcl.macl(a, b, temperature, **(more | {"detach": True}))
+        excess = np.mean(np.sum(unit(a) * unit(b), axis=1)) - more.get("alignment", 0.0)
+        alpha = more.get("alpha", 0.5)
+        of = np.log(alpha) if "law" in more else alpha / (1 + alpha * excess)
+        of *= float(grads.dtemperature) * temperature / len(a)
+        if "detach" in more:  # the weights alone are detached
+            return value, (grads.da + project(of * unit(b), a), grads.db + project(of * unit(a), b))
+        return value, (grads.da + project(of * unit(b), a), grads.db + project(of * unit(a), b), grads.dtemperature)
+
+    part = "the weights counts 0 times" if "detach" in more else "the temperature counts 1 times"
+    assert f"da is right but for one part: what goes through {part} [da, db]" in said(candidate, "macl", **more)
+
+
+@pytest.mark.parametrize("views", [2, 3])
+@pytest.mark.parametrize("detached", [True, False])
+def test_detached_candidates_of_several_views(views: int, detached: bool) -> None:
+    def candidate(views: Any, temperature: Any) -> Any:
+        x, z, n, t = views, [unit(y) for y in views], len(views[0]), temperature
+        value, dz = 0.0, [np.zeros_like(y) for y in z]
+        for i in range(len(z)):
+            for j in set(range(len(z))) - {i}:
+                loss, g = softmax(z[i] @ z[j].T / t, np.eye(n))
+                value += loss.mean()
+                dz[i] += g @ z[j] / n / t
+                dz[j] += 0.0 if detached else g.T @ z[i] / n / t
+        return value, tuple(project(d, y) for d, y in zip(dz, x, strict=True))
+
+    report = check(candidate, "cmc", views=views)
+    assert report.verdict == ("keys-detached" if detached else "correct")
+    assert "step" not in str(report)
+
+
+@pytest.mark.parametrize("loss", ["softmax_contrastive", "triplet"])
+def test_other_entries_of_similarities(loss: str) -> None:
+    def largest(s: Any, temperature: Any) -> Any:
+        value, _ = refcl.softmax_contrastive(s, temperature)
+        g = np.eye(s.shape[1])[np.argmax(s, axis=1)] - np.eye(*s.shape)
+        return value, (g / len(s) / temperature,)
+
+    def violating(s: Any) -> Any:
+        hinge, same = s - np.diag(s)[:, None] + 0.2, np.eye(*s.shape, dtype=bool)
+        on = (hinge > 0) & ~same
+        value = np.maximum(np.where(same, 0.0, hinge), 0).max(axis=1).mean()
+        return value, ((on - same * on.sum(axis=1, keepdims=True)) / len(s),)
+
+    if loss == "triplet":
+        words, text = "what every negative within the margin sends stands", said(violating, loss, margin=0.2)
+    else:
+        words, text = "a push of 1 of the largest logit stands", said(largest, loss)
+    assert words in text
+
+
+@pytest.mark.parametrize(("f", "words"), [(np.mean, "the mean of"), (np.sum, "the sum of")])
+def test_temperatures_that_share_a_gradient(f: Callable[[Any], Any], words: str) -> None:
+    def candidate(s: Any, temperature: Any) -> Any:
+        value, (ds, dtemperature) = refcl.per_anchor_contrastive(s, temperature)
+        return value, (ds, np.full_like(temperature, f(dtemperature)))
+
+    assert f"the gradient dtemperature is {words} all its entries, in each" in said(candidate, "per_anchor_contrastive")

@@ -5,6 +5,7 @@ Out: differences.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -145,19 +146,22 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
         id_ = "" if factor.startswith((BATCHES, "N/active")) else None
         return say("gradient scaled", where, name=id_, input=name, factor=factor)
     turns: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-        ("transposed: its last two axes are swapped", lambda g: np.swapaxes(g, -1, -2)),
+        ("transposed: its last two axes are swapped", lambda g: np.swapaxes(g, -1, -2) if g.ndim > 1 else g[:0]),
         ("reversed along its rows", lambda g: g[::-1]),
         ("rolled by one row", lambda g: np.roll(g, 1, axis=0)),
         ("rolled back by one row", lambda g: np.roll(g, -1, axis=0)),
+        ("the mean of all its entries, in each of them", lambda g: np.full_like(g, np.mean(g))),
+        ("the sum of all its entries, in each of them", lambda g: np.full_like(g, np.sum(g))),
     )
     for said, f in turns:
-        if all(want.ndim > 1 and f(want).shape == got.shape and _same(got, f(want), r) for r, got, want in of_one):
+        if all(want.ndim > 0 and f(want).shape == got.shape and _same(got, f(want), r) for r, got, want in of_one):
             return say("gradient turned", where, input=name, turn=said)
     part = _part(question, k, of_one)
     if part:
-        return say("a part of the gradient", where, what=f"d{name}", part=part)
-    for other in settings.other_settings(question):
-        answers = [(settings.answer_of(other.question, r), r, got) for r, got, _ in of_one]
+        id_ = "keys-detached" if part == f"{parts.CANDIDATE} counts 0 times" else None
+        return say("a part of the gradient", where, name=id_, what=f"d{name}", part=part)
+    for other in (*settings.other_settings(question), *settings.other_backwards(question)):
+        answers = [(settings.answer_of(other.question, r, other.scalar), r, got) for r, got, _ in of_one]
         if all(a is not None and k < len(a.grads) and _same(got, a.grads[k], r) for a, r, got in answers):
             return say(
                 "gradient asked otherwise", where, input=name, typed=other.said, means=other.means, now=other.now
@@ -167,7 +171,9 @@ def _one(question: Question, name: str, k: int, of_one: list[tuple[Result, Any, 
         return at
     by_row = _row_factor(question, name, k, of_one)
     if by_row:
-        return say("gradient by row", where, input=name, factor=by_row)
+        projected = question.recipe.normalization == "rows"
+        change = "dx = (I - zzᵀ) dz/‖x‖, row by row" if projected else f"d{name} of the same sums as the value's"
+        return say("gradient by row", where, input=name, factor=by_row, change=change)
     projection = _projection(question, name, k, of_one)
     if projection is not None:
         return projection
@@ -303,6 +309,14 @@ def _row_factor(question: Question, name: str, k: int, of_one: list[tuple[Result
             for (r, got, want), x in zip(of_one, rows, strict=True)
         ):
             return said
+    for j, other in enumerate(question.inputs):
+        if j != k and all(np.shape(r.wide[j]) == x.shape for (r, _, _), x in zip(of_one, rows, strict=True)):
+            size = [
+                np.linalg.norm(np.stack([x, r.wide[j]]), axis=2)[..., None]
+                for (r, _, _), x in zip(of_one, rows, strict=True)
+            ]
+            if all(_same(got, want * n / m, r) for (r, got, want), (n, m) in zip(of_one, size, strict=True)):
+                return f"divided by the length of its row of {other}, not of {name}"
     for r, got, want in of_one:
         c = np.sum(got * want, axis=1, keepdims=True) / np.maximum(np.sum(want * want, axis=1, keepdims=True), 1e-300)
         if not _same(got, c * want, r):
@@ -388,7 +402,7 @@ def _together(found: list[Difference]) -> list[Difference]:
     """Say once what holds of every argument."""
     if len(found) < 2:
         return found
-    kinds = {(f.what.replace(f.where, "·").replace(f" of {f.where[1:]}", " of ·"), f.name) for f in found}
+    kinds = {(re.sub(rf"\b{f.where}\b|(?<= of ){f.where[1:]}\b", "·", f.what), f.name) for f in found}
     if len(kinds) > 1:
         return found
     return [found[0]._replace(where=", ".join(f.where for f in found))]

@@ -8,7 +8,7 @@ similarities send, the pull of the positives, one step's share, some rows, or so
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,12 @@ from refcl.oracle.roles import rank_of
 
 SCALAR = -1  # the place of the scalar's gradient, behind all others
 TINY = 1e-6  # how far each row is moved along a direction of its own, in which the gradients of others then show it
-MOST = 40  # anchors of a batch that are asked one by one
+MOST = 64  # anchors of a batch that are asked one by one
+CANDIDATE = "what a row gets as a candidate of other anchors"
+CHUNKS = (2, 3, 4, 8, 16)  # anchors at a time
+
+
+Way: TypeAlias = Callable[[Any], Any]  # shares (R, T) -> a gradient
 
 
 class Part(NamedTuple):
@@ -134,6 +139,8 @@ def _same_rows(question: Question, place: Any, names: tuple[str, ...]) -> Any:
     if "labels" in question.settings:
         labels = np.asarray(question.settings["labels"])
         same = (labels[:, None] == labels) & ~np.eye(t, dtype=bool)
+    if "same" in question.settings:
+        same &= np.tile(np.asarray(question.settings["same"], dtype=bool), len(names))
     if "index" in question.settings:
         n = int(np.sum(place == 0))
         same[np.arange(n), n + np.asarray(question.settings["index"])] = True
@@ -227,7 +234,7 @@ def _pull(question: Question, made: Made, r: Result) -> Any:
 def partitions(question: Question, k: int, r: Result, want: Any) -> dict[str, list[Part]]:
     """Return ways to take the right gradient of argument k apart; of each, the parts make the whole.
 
-    Parts that should not count at all may stand beside them.
+    Parts that should not count at all may stand beside them; no parts at all, where a batch can't tell.
     """
     made = _made(question, r)
     if made is None:
@@ -263,21 +270,16 @@ def _by_anchor(question: Question, made: Made, k: int, two: Callable[..., None])
         n = int(np.sum(made.place == 0)) if made.place is not None else len(grads) // 2
         said = [f"what the losses of {name}'s rows as anchors send" for name in question.inputs]
         two("sides", said[0], np.sum(grads[:n], axis=0), said[1])
-    if len(made.shape) == 2 and not question.two_sided:
+    if len(made.shape) == 2 and question.row.batches == "futures":
         steps = grads.reshape(*made.shape, *grads.shape[1:]).sum(axis=1)
         two("last step", "what the last step sends", steps[-1], "what the steps before it send")
         two("first step", "what the first step sends", steps[0], "what the later steps send")
     two("first anchor", "what the loss of the first anchor sends", grads[0], "what the other anchors' losses send")
     two("last anchor", "what the loss of the last anchor sends", grads[-1], "what the other anchors' losses send")
-    if made.place is not None and len(grads) <= made.c.shape[1] and 0 <= k < len(question.inputs):
-        first = len(grads) < made.c.shape[1] and question.recipe.anchors == "second"
-        of = np.arange(len(grads)) + (made.c.shape[1] - len(grads) if first else 0)
-        own = np.zeros_like(grads[0])
-        start = int(np.flatnonzero(made.place == k)[0])
-        for a, row in enumerate(of):
-            if made.place[row] == k:
-                own[row - start] = grads[a][row - start]
-        two("roles", "what a row gets as an anchor", own, "what a row gets as a candidate of other anchors")
+    for many in CHUNKS:
+        last = grads[(len(grads) - 1) // many * many :]
+        rest = f"what the losses of the chunks before the last one of {many} anchors send"
+        two(f"chunks of {many}", f"what the losses of the last chunk of {many} anchors send", sum(last), rest)
 
 
 def _by_share(
@@ -305,14 +307,50 @@ def _by_share(
                 Part("the push of all candidates", want - made_by(pull)),
             ]
     two("positives", "the share of the positives", made_by(np.where(made.same, c, 0.0)), "the share of the negatives")
-    if made.place is None:
-        if question.row.batches == "futures" and len(r.wide[0]) == made.c.shape[2]:
-            n = made.c.shape[2]
-            turned = np.swapaxes(c.reshape(-1, n, n), 1, 2).reshape(c.shape)
-            found["turned"] = _turned("the sum over pairs", want, made_by(turned), want)
-        return
+    if made.place is not None:
+        _by_rows(question, made, k, made_by, want, found, two)
+    elif question.row.batches == "futures" and len(r.wide[0]) == made.c.shape[2]:
+        n = made.c.shape[2]
+        turned = np.swapaxes(c.reshape(-1, n, n), 1, 2).reshape(c.shape)
+        found["turned"] = _turned("the sum over pairs", want, made_by(turned), want)
+    largest = None if pull is None else _push_of_the_largest(question, made, r)
+    found["largest"] = (
+        []
+        if pull is None or largest is None
+        else [
+            Part("the push of all candidates by their softmax", want - made_by(pull)),
+            Part("a push of 1 of the largest logit", made_by(largest), 0.0),
+            Part("the pull of the positive", made_by(pull)),
+        ]
+    )
+    if made.place is None and question.recipe.pool == "triplet" and k == 0 and made.losses is not None:
+        hinge = np.where(made.same, 0.0, made.x - np.sum(made.x * made.same, axis=1, keepdims=True))
+        on = (hinge + question.recipe.margin > 0) & ~made.same
+        push = (on - made.same * np.sum(on, axis=1, keepdims=True)) * made.weight[:, None]
+        found["violating"] = [
+            Part("what the nearest negative of each anchor sends", want),
+            Part("what every negative within the margin sends", push, 0.0),
+        ]
+    found.update(_by_pair(question, made, r, made_by))
+    alone = made.place is None or made.losses is None or "ignore" in question.settings
+    if question.recipe.inside == "model aware" and not alone and 0 <= k < len(question.inputs):
+        found.update(_temperature_of_its_own(question, made, k, r, made_by, want))
+    if question.recipe.inside == "reweighted" and not alone:
+        found.update(_corrected(question, made, r, made_by, want))
+
+
+def _by_rows(
+    question: Question,
+    made: Made,
+    k: int,
+    made_by: Way,
+    want: Any,
+    found: dict[str, list[Part]],
+    two: Callable[..., None],
+) -> None:
+    c = np.sum(made.c, axis=0)
     if question.recipe.ranks > 1 and len(question.inputs) == 2:
-        n, m = (len(x) for x in r.wide)
+        n, m = (int(np.sum(made.place == x)) for x in (0, 1))
         rank = rank_of(n, m, question.recipe.ranks)
         own, others = "the share of the rank's own rows", "the share of the other ranks' rows"
         two("ranks", own, made_by(np.where(rank[:, None] == rank, c, 0.0)), others)
@@ -343,6 +381,134 @@ def _by_share(
             turned = np.zeros_like(c)
             turned[at] = (c * made.sizes[: len(c)])[at].T / made.sizes[: len(c)][at]
             found[f"turned {name}"] = _turned(f"the share of the rows of {name}", share, made_by(turned), want)
+
+
+def _anchor_rows(question: Question, made: Made) -> Any:
+    """Return the row that each anchor is, or None where that is not known."""
+    if made.losses is None:
+        return None
+    if question.row.batches == "views":  # an anchor's row has a share of all its candidates, each of these one alone
+        return np.argmax(np.sum(np.abs(made.c * (1.0 - np.eye(len(made.x)))), axis=2), axis=1)
+    rows = np.arange(len(made.losses))
+    second = made.place is not None and question.recipe.anchors == "second"
+    rows += made.c.shape[1] - len(rows) if second else 0
+    return rows if rows[0] >= 0 and rows[-1] < made.c.shape[1] else None
+
+
+def _by_pair(question: Question, made: Made, r: Result, made_by: Way) -> Iterator[tuple[str, list[Part]]]:
+    """Yield the parts that tell an anchor from its candidate, and which of the two comes first."""
+    rows, c, alone = _anchor_rows(question, made), np.sum(made.c, axis=0), made.place is None
+    height, width = c.shape
+    # The place of a row: among all that are stacked, or in its own array, where anchors meet the rows of another.
+    i, j = np.arange(height) % len(r.wide[0]) if alone else np.arange(height), np.arange(width)
+    own = np.zeros(c.shape, dtype=bool) if alone else made.place[:height, None] == made.place
+    if not alone and question.recipe.candidates == "other":
+        j = np.concatenate([np.arange(n) for n in np.bincount(made.place)])
+        i = j[:height]
+    late, early = i[:, None] < j, i[:, None] > j
+
+    def parts(shares: dict[str, Any]) -> list[Part]:
+        return [Part(said, made_by(share)) for said, share in shares.items()]
+
+    if rows is not None:
+        sent = np.zeros_like(c)
+        np.add.at(sent, rows, made.c[np.arange(len(rows)), rows])
+        got = c * 0.0 if alone else c - sent
+        # What a candidate gets stands at the same place of ∂L/∂s as what its anchor gets.
+        upper = np.where(late, sent, 0.0) + np.where(early, got, 0.0)
+        lower = np.where(early, sent, 0.0) + np.where(late, got, 0.0)
+        triangles = {"the upper triangle of ∂L/∂s": upper, "the lower triangle of ∂L/∂s": lower}
+        yield "triangles", parts(triangles | {"its diagonal": c - upper - lower})
+    if alone:
+        return
+    if rows is not None:
+        yield "roles", parts({"what a row gets as an anchor": sent, CANDIDATE: got})
+        roles = (("as an anchor, from candidates", sent), ("as a candidate, from anchors", got))
+        views = (("its own view", own), ("other views", ~own))
+        apart = {f"what a row gets {role} of {view}": x * of for role, x in roles for view, of in views}
+        yield "roles by view", parts({said: x for said, x in apart.items() if np.any(x)})
+    own_rows = "the share of {} rows of the same array"
+    halves = {own_rows.format("later"): c * (own & late), own_rows.format("earlier"): c * (own & early)}
+    yield "order", parts(halves | {"the share of other arrays": c * ~own})
+    masks = {f"the rows of {n}": made.place == at for at, n in enumerate(made.names)} | {"all rows": made.place >= 0}
+    instead = {"raw and not normalized": np.linalg.norm(made.x, axis=1)}
+    if question.recipe.normalization == "none":
+        masks |= {"the positives": made.same, "the negatives": ~made.same}
+        apart = np.linalg.norm(made.x[:height, None] - made.x, axis=2)
+        apart = np.where(apart > 0, apart, 1.0)
+        instead = {"divided by the distance once too often": 1 / apart, "not divided by the distance": apart}
+    for (of, mask), (how, times) in product(masks.items(), instead.items()):
+        other = Part(f"the share of {of}, {how},", made_by(c * mask * times), 0.0)
+        yield f"{of}, {how}", [*parts({f"the share of {of}": c * mask, "the rest": c * ~mask}), other]
+
+
+def _temperature_of_its_own(
+    question: Question, made: Made, k: int, r: Result, made_by: Way, want: Any
+) -> Iterator[tuple[str, list[Part]]]:
+    """Yield what goes through a temperature that follows the alignment, and through weights of the losses."""
+    held = question.inside(r.wide)
+    t, alpha, n = question.temperature(r.probe.scalar), held["alpha"], made.c.shape[1]
+    excess = np.sum((made.x @ made.x.T / made.sizes)[:n] * made.same) / np.sum(made.same) - held["alignment"]
+    growth, slope = 1 + alpha * excess, alpha
+    if held["law"] == "power":
+        growth, slope = alpha**excess, np.log(alpha) * alpha**excess
+    constant = settings.changed(question, detach=True)
+    if constant is None or t is None:
+        return
+    base = constant.under(r.probe).expected(r.wide, r.probe.scalar, r.upstream)
+    by_alignment = t * slope / growth * (base.dscalar or 0.0)
+    through = made_by(2 * made.same / made.sizes[:n] * by_alignment / np.sum(made.same))
+    right = float(not held["detach"])
+    yield (
+        "through τ",
+        [
+            Part("what goes through the temperature", through, right),
+            Part("what goes through the weights", right * (want - base.grads[k] - through), right),
+            Part("the rest", base.grads[k]),
+        ],
+    )
+
+
+def _corrected(question: Question, made: Made, r: Result, made_by: Way, want: Any) -> Iterator[tuple[str, list[Part]]]:
+    """Yield what the positive sends through the corrected negatives, and what goes past a clamp at their floor."""
+    t, held, n = question.temperature(r.probe.scalar), question.inside(r.wide), made.c.shape[1]
+    s, plus, beta = made.x @ made.x.T / made.sizes, held["tau_plus"], held.get("beta", 0.0)
+    if t is None or n != len(s) or not np.all(np.sum(made.same, axis=1) == 1):
+        return
+    corrected, past = np.zeros_like(made.c[0]), np.zeros_like(made.c[0])
+    for i, loss in enumerate(made.losses):
+        p, few = np.flatnonzero(made.same[i])[0], ~made.same[i] & (np.arange(n) != i)
+        up, down = (np.exp(b * (s[i, few] - 1) / t) for b in (1 + beta, beta))
+        count = np.sum(few)
+        total = count * np.sum(up) / np.sum(down) * np.exp((1 - s[i, p]) / t)  # over e^(s_p/τ), as all here
+        push = up / np.sum(up) * (1 + beta) - down / np.sum(down) * beta
+        push = total * (up / np.sum(up) if held.get("detach") else push)
+        below = (total - plus * count) / (1 - plus) < count * np.exp((-1 - s[i, p]) / t)
+        by = made.weight[i] * np.exp(-loss) / t / (1 - plus)
+        (past if below else corrected)[i, p] -= by * plus * count
+        past[i, few] += by * push * below
+    sent, held_back = (np.nan_to_num(made_by((x + x.T) / made.sizes)) for x in (corrected, past))
+    yield "corrected", [Part("the positive in the correction of the negatives", sent), Part("the rest", want - sent)]
+    floor = Part("what a clamp of the negatives' sum at its floor holds back", held_back, 0.0)
+    yield "floor", [floor, Part("its own gradient", want)]
+
+
+def _push_of_the_largest(question: Question, made: Made, r: Result) -> Any:
+    """Return the share (R, T) of candidates were each softmax 1 at its largest logit; None where two are as large."""
+    t, share = question.temperature(r.probe.scalar), np.zeros(made.c.shape[1:])
+    for i, kappa in enumerate(made.weight / (1.0 if t is None else t)):
+        sizes = np.ones(len(share[i])) if made.sizes is None else made.sizes[i]
+        s = made.x[i] if made.place is None else made.x @ made.x[i] / sizes
+        there = (made.c[i][i] != 0) | made.same[i]
+        if made.place is not None:
+            there[i] = False
+        first, *others = np.argsort(np.where(there, -s, np.inf), kind="stable")
+        if np.isclose(s[first], s[others[:1]], rtol=1e-9).any():
+            return None  # which of two equal ones it is, is rounding's
+        share[i, first] += kappa / sizes[first] * bool(np.any(there))
+    if made.place is not None:
+        share[:, : len(share)] += share[:, : len(share)].T.copy()
+    return share
 
 
 def _sent(made: Made, c: Any, k: int, rank: Any, ranks: int) -> Iterator[tuple[str, Any, float]]:
@@ -379,10 +545,12 @@ def otherwise(
     named : callable
         The numbers of several batches -> what they are, and what they are on any batch.
     """
-    every = [partitions(question, k, r, want) for r, _, want in of_one]
+    with np.errstate(all="ignore"):
+        every = [partitions(question, k, r, want) for r, _, want in of_one]
     for kind in every[0]:
         if all(kind in p for p in every):
-            found = _fitted([(r, got, p[kind]) for (r, got, _), p in zip(of_one, every, strict=True)], named)
+            there = [(r, got, p[kind]) for (r, got, _), p in zip(of_one, every, strict=True) if p[kind]]
+            found = _fitted(there, named) if 2 * len(there) > len(every) else []
             if found:
                 return found
     return []

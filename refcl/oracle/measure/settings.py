@@ -7,6 +7,7 @@ Out: sentences, each with the question under which every value is right to round
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,6 +248,17 @@ def other_losses(question: Question) -> Iterator[Other]:
             if same and set(other.companions_needed) <= set(question.companions_needed) and not other.more:
                 said = ", ".join(f"{k}={v}" for k, v in more.items())
                 yield Other(f"refcl.{name}" + (f"({said})" if said else ""), other, _across(question, other))
+
+
+def other_backwards(question: Question) -> Iterator[Other]:
+    """Yield what a backward may have been copied from, or what may have been forgotten in it."""
+    recipe, now = question.recipe, f"that of {question.loss}"
+    if recipe.walked and not recipe.itself and recipe.candidates == "all":
+        forgotten = replace(question, recipe=replace(recipe, itself=True), plain=False)
+        said, means = "the same softmax with the anchor itself in it", "the mask of the forward is forgotten"
+        yield Other(said, forgotten, None, means, now)
+    for other in other_losses(question):
+        yield other._replace(means=f"another loss stands in the place of {question.loss}", now=now)
 
 
 def _across(question: Question, other: Question) -> Callable[[float], float] | None:
