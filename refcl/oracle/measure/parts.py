@@ -36,6 +36,9 @@ class Part(NamedTuple):
     right: float = 1.0  # how often it should count
 
 
+Kind: TypeAlias = tuple[str, list[Part]]
+
+
 class Made(NamedTuple):
     """What the right gradients of a batch are made of."""
 
@@ -200,35 +203,38 @@ def unprojected(question: Question, k: int, r: Result, want: Any) -> Any:
     return (c[own] * (1.0 - np.eye(len(made.x)))[own]) @ made.x
 
 
-def _pull(question: Question, made: Made, r: Result) -> Any:
+def _pull(question: Question, made: Made, r: Result) -> tuple[Any, Any]:
     """Return the share (R, T) of the positives in the numerator, -Σ t_ip s_ip/τ, where the loss is a softmax's.
 
-    Of a softmax p = t + (∂L/∂s)/κ and L = -Σ t ln p: that is looked at, with κ as it should be.
+    Of a softmax p = t + (∂L/∂s)/κ and L = -Σ t ln p: that is looked at, with κ as it should be. And the share of
+    candidates were each softmax 1 at its largest logit; None where two are as large.
     """
     if made.losses is None or len(made.losses) > made.c.shape[1] or question.recipe.anchors == "second":
-        return None
-    t, share, apart = (
-        question.temperature(r.probe.scalar),
-        np.zeros(made.c.shape[1:]),
-        question.recipe.inside == "apart",
-    )
+        return None, None
+    t, apart = question.temperature(r.probe.scalar), question.recipe.inside == "apart"
+    share, largest, tie = np.zeros(made.c.shape[1:]), np.zeros(made.c.shape[1:]), False
     for i, kappa in enumerate(made.weight / (1.0 if t is None else t)):
         p = made.same[i]
         if question.recipe.candidates == "other" and made.place is not None:
             p = p & (made.place != made.place[i])
         if not np.any(p):
             continue
-        sizes = 1.0 if made.sizes is None else made.sizes[i, p]
+        sizes = np.ones(len(p)) if made.sizes is None else made.sizes[i]
         each = 1.0 if apart else 1 / np.sum(p)
-        probability = made.c[i][i, p] * sizes / (kappa or 1.0) + each
+        probability = made.c[i][i, p] * sizes[p] / (kappa or 1.0) + each
         loss = -np.mean(np.log(np.maximum(probability, 1e-300)))
         told = not apart and bool(np.all(np.abs(probability) > 1e-6))  # smaller ones are lost beside the target
         if told and not abs(loss - made.losses[i]) <= 1e-6 * max(abs(made.losses[i]), 1e-3):
-            return None
-        share[i, p] -= kappa * each / sizes
-    if made.place is not None:
-        share[:, : len(share)] += share[:, : len(share)].T.copy()
-    return share
+            return None, None
+        share[i, p] -= kappa * each / sizes[p]
+        s = made.x[i] if made.place is None else made.x @ made.x[i] / sizes
+        there = np.flatnonzero(((made.c[i][i] != 0) | p) & ((np.arange(len(s)) != i) | (made.place is None)))
+        first = there[np.argmax(s[there])]
+        tie = tie or np.sum(s[there] >= s[first] - 1e-9 * abs(s[first])) > 1
+        largest[i, first] += kappa / sizes[first]
+    for x in (share, largest) if made.place is not None else ():
+        x[:, : len(x)] += x[:, : len(x)].T.copy()
+    return share, None if tie else largest
 
 
 def partitions(question: Question, k: int, r: Result, want: Any) -> dict[str, list[Part]]:
@@ -256,7 +262,8 @@ def partitions(question: Question, k: int, r: Result, want: Any) -> dict[str, li
     if len(made.by_anchor) > 1:
         _by_anchor(question, made, k, two)
     if made.c is not None:
-        _by_share(question, made, k, r, want, found, two)
+        made_by = _by_share(question, made, k, r, want, found, two)
+        found.update(() if made_by is None else _by_pair(question, made, k, r, made_by, want))
     for j, name in enumerate(question.inputs):
         other = sum(g[j] for g in made.by_anchor)
         if j != k and np.shape(other) == np.shape(want):
@@ -290,12 +297,13 @@ def _by_share(
     want: Any,
     found: dict[str, list[Part]],
     two: Callable[..., None],
-) -> None:
+) -> Any:
+    """Add what parts there are, and return what makes a gradient of shares."""
     c = np.sum(made.c, axis=0)
     made_by = next((way for way in _ways(question, made, r, k) if _close(way(c), want, r)), None)
     if made_by is None:
-        return
-    pull = _pull(question, made, r)
+        return None
+    pull, _ = _pull(question, made, r)
     if pull is not None:
         said = "the pull of the positive, -s_ip/τ," if question.recipe.scaled else "the pull of the positive, -s_ip,"
         two("pull", said, made_by(pull), "the push of all candidates")
@@ -307,50 +315,14 @@ def _by_share(
                 Part("the push of all candidates", want - made_by(pull)),
             ]
     two("positives", "the share of the positives", made_by(np.where(made.same, c, 0.0)), "the share of the negatives")
-    if made.place is not None:
-        _by_rows(question, made, k, made_by, want, found, two)
-    elif question.row.batches == "futures" and len(r.wide[0]) == made.c.shape[2]:
-        n = made.c.shape[2]
-        turned = np.swapaxes(c.reshape(-1, n, n), 1, 2).reshape(c.shape)
-        found["turned"] = _turned("the sum over pairs", want, made_by(turned), want)
-    largest = None if pull is None else _push_of_the_largest(question, made, r)
-    found["largest"] = (
-        []
-        if pull is None or largest is None
-        else [
-            Part("the push of all candidates by their softmax", want - made_by(pull)),
-            Part("a push of 1 of the largest logit", made_by(largest), 0.0),
-            Part("the pull of the positive", made_by(pull)),
-        ]
-    )
-    if made.place is None and question.recipe.pool == "triplet" and k == 0 and made.losses is not None:
-        hinge = np.where(made.same, 0.0, made.x - np.sum(made.x * made.same, axis=1, keepdims=True))
-        on = (hinge + question.recipe.margin > 0) & ~made.same
-        push = (on - made.same * np.sum(on, axis=1, keepdims=True)) * made.weight[:, None]
-        found["violating"] = [
-            Part("what the nearest negative of each anchor sends", want),
-            Part("what every negative within the margin sends", push, 0.0),
-        ]
-    found.update(_by_pair(question, made, r, made_by))
-    alone = made.place is None or made.losses is None or "ignore" in question.settings
-    if question.recipe.inside == "model aware" and not alone and 0 <= k < len(question.inputs):
-        found.update(_temperature_of_its_own(question, made, k, r, made_by, want))
-    if question.recipe.inside == "reweighted" and not alone:
-        found.update(_corrected(question, made, r, made_by, want))
-
-
-def _by_rows(
-    question: Question,
-    made: Made,
-    k: int,
-    made_by: Way,
-    want: Any,
-    found: dict[str, list[Part]],
-    two: Callable[..., None],
-) -> None:
-    c = np.sum(made.c, axis=0)
+    if made.place is None:
+        if question.row.batches == "futures" and len(r.wide[0]) == made.c.shape[2]:
+            n = made.c.shape[2]
+            turned = np.swapaxes(c.reshape(-1, n, n), 1, 2).reshape(c.shape)
+            found["turned"] = _turned("the sum over pairs", want, made_by(turned), want)
+        return made_by
     if question.recipe.ranks > 1 and len(question.inputs) == 2:
-        n, m = (int(np.sum(made.place == x)) for x in (0, 1))
+        n, m = (len(x) for x in r.wide)
         rank = rank_of(n, m, question.recipe.ranks)
         own, others = "the share of the rank's own rows", "the share of the other ranks' rows"
         two("ranks", own, made_by(np.where(rank[:, None] == rank, c, 0.0)), others)
@@ -381,6 +353,7 @@ def _by_rows(
             turned = np.zeros_like(c)
             turned[at] = (c * made.sizes[: len(c)])[at].T / made.sizes[: len(c)][at]
             found[f"turned {name}"] = _turned(f"the share of the rows of {name}", share, made_by(turned), want)
+    return made_by
 
 
 def _anchor_rows(question: Question, made: Made) -> Any:
@@ -395,8 +368,8 @@ def _anchor_rows(question: Question, made: Made) -> Any:
     return rows if rows[0] >= 0 and rows[-1] < made.c.shape[1] else None
 
 
-def _by_pair(question: Question, made: Made, r: Result, made_by: Way) -> Iterator[tuple[str, list[Part]]]:
-    """Yield the parts that tell an anchor from its candidate, and which of the two comes first."""
+def _by_pair(question: Question, made: Made, k: int, r: Result, made_by: Way, want: Any) -> Iterator[Kind]:
+    """Yield the parts that tell an anchor from its candidate, which of the two comes first, and what else may stand."""
     rows, c, alone = _anchor_rows(question, made), np.sum(made.c, axis=0), made.place is None
     height, width = c.shape
     # The place of a row: among all that are stacked, or in its own array, where anchors meet the rows of another.
@@ -419,7 +392,17 @@ def _by_pair(question: Question, made: Made, r: Result, made_by: Way) -> Iterato
         lower = np.where(early, sent, 0.0) + np.where(late, got, 0.0)
         triangles = {"the upper triangle of ∂L/∂s": upper, "the lower triangle of ∂L/∂s": lower}
         yield "triangles", parts(triangles | {"its diagonal": c - upper - lower})
+    pull, largest = _pull(question, made, r)
+    if pull is not None:
+        push = Part("the push of all candidates by their softmax", want - made_by(pull))
+        one = Part("a push of 1 of the largest logit", made_by(pull if largest is None else largest), 0.0)
+        yield "largest", [] if largest is None else [push, one, Part("the pull of the positive", made_by(pull))]
     if alone:
+        if question.recipe.pool == "triplet" and k == 0 and made.losses is not None:
+            nearest = Part("what the nearest negative of each anchor sends", want)
+            on = (made.x - np.sum(made.x * made.same, axis=1, keepdims=True) + question.recipe.margin > 0) & ~made.same
+            every = (on - made.same * np.sum(on, axis=1, keepdims=True)) * made.weight[:, None]
+            yield "violating", [nearest, Part("what every negative within the margin sends", every, 0.0)]
         return
     if rows is not None:
         yield "roles", parts({"what a row gets as an anchor": sent, CANDIDATE: got})
@@ -440,36 +423,30 @@ def _by_pair(question: Question, made: Made, r: Result, made_by: Way) -> Iterato
     for (of, mask), (how, times) in product(masks.items(), instead.items()):
         other = Part(f"the share of {of}, {how},", made_by(c * mask * times), 0.0)
         yield f"{of}, {how}", [*parts({f"the share of {of}": c * mask, "the rest": c * ~mask}), other]
+    if made.losses is not None and "ignore" not in question.settings:
+        if question.recipe.inside == "model aware" and 0 <= k < len(question.inputs):
+            yield from _temperature_of_its_own(question, made, k, r, made_by, want)
+        if question.recipe.inside == "reweighted":
+            yield from _corrected(question, made, r, made_by, want)
 
 
 def _temperature_of_its_own(
     question: Question, made: Made, k: int, r: Result, made_by: Way, want: Any
-) -> Iterator[tuple[str, list[Part]]]:
+) -> Iterator[Kind]:
     """Yield what goes through a temperature that follows the alignment, and through weights of the losses."""
-    held = question.inside(r.wide)
-    t, alpha, n = question.temperature(r.probe.scalar), held["alpha"], made.c.shape[1]
-    excess = np.sum((made.x @ made.x.T / made.sizes)[:n] * made.same) / np.sum(made.same) - held["alignment"]
-    growth, slope = 1 + alpha * excess, alpha
-    if held["law"] == "power":
-        growth, slope = alpha**excess, np.log(alpha) * alpha**excess
+    held, t, same = question.inside(r.wide), question.temperature(r.probe.scalar), made.same / np.sum(made.same)
     constant = settings.changed(question, detach=True)
     if constant is None or t is None:
         return
-    base = constant.under(r.probe).expected(r.wide, r.probe.scalar, r.upstream)
-    by_alignment = t * slope / growth * (base.dscalar or 0.0)
-    through = made_by(2 * made.same / made.sizes[:n] * by_alignment / np.sum(made.same))
-    right = float(not held["detach"])
-    yield (
-        "through τ",
-        [
-            Part("what goes through the temperature", through, right),
-            Part("what goes through the weights", right * (want - base.grads[k] - through), right),
-            Part("the rest", base.grads[k]),
-        ],
-    )
+    base, alpha = constant.under(r.probe).expected(r.wide, r.probe.scalar, r.upstream), held["alpha"]
+    excess = np.sum((made.x @ made.x.T * same) / made.sizes) - held["alignment"]
+    slope = np.log(alpha) if held["law"] == "power" else alpha / (1 + alpha * excess)  # of ln τ
+    through, right = made_by(2 * same / made.sizes * t * slope * (base.dscalar or 0.0)), float(not held["detach"])
+    weights = Part("what goes through the weights", right * (want - base.grads[k] - through), right)
+    yield "τ", [Part("what goes through the temperature", through, right), weights, Part("the rest", base.grads[k])]
 
 
-def _corrected(question: Question, made: Made, r: Result, made_by: Way, want: Any) -> Iterator[tuple[str, list[Part]]]:
+def _corrected(question: Question, made: Made, r: Result, made_by: Way, want: Any) -> Iterator[Kind]:
     """Yield what the positive sends through the corrected negatives, and what goes past a clamp at their floor."""
     t, held, n = question.temperature(r.probe.scalar), question.inside(r.wide), made.c.shape[1]
     s, plus, beta = made.x @ made.x.T / made.sizes, held["tau_plus"], held.get("beta", 0.0)
@@ -491,24 +468,6 @@ def _corrected(question: Question, made: Made, r: Result, made_by: Way, want: An
     yield "corrected", [Part("the positive in the correction of the negatives", sent), Part("the rest", want - sent)]
     floor = Part("what a clamp of the negatives' sum at its floor holds back", held_back, 0.0)
     yield "floor", [floor, Part("its own gradient", want)]
-
-
-def _push_of_the_largest(question: Question, made: Made, r: Result) -> Any:
-    """Return the share (R, T) of candidates were each softmax 1 at its largest logit; None where two are as large."""
-    t, share = question.temperature(r.probe.scalar), np.zeros(made.c.shape[1:])
-    for i, kappa in enumerate(made.weight / (1.0 if t is None else t)):
-        sizes = np.ones(len(share[i])) if made.sizes is None else made.sizes[i]
-        s = made.x[i] if made.place is None else made.x @ made.x[i] / sizes
-        there = (made.c[i][i] != 0) | made.same[i]
-        if made.place is not None:
-            there[i] = False
-        first, *others = np.argsort(np.where(there, -s, np.inf), kind="stable")
-        if np.isclose(s[first], s[others[:1]], rtol=1e-9).any():
-            return None  # which of two equal ones it is, is rounding's
-        share[i, first] += kappa / sizes[first] * bool(np.any(there))
-    if made.place is not None:
-        share[:, : len(share)] += share[:, : len(share)].T.copy()
-    return share
 
 
 def _sent(made: Made, c: Any, k: int, rank: Any, ranks: int) -> Iterator[tuple[str, Any, float]]:
