@@ -458,6 +458,24 @@ def test_a_gradient_of_keys(words: str) -> None:
     assert "not that of the value" not in text
 
 
+BOTH: dict[str, Callable[..., Any]] = {
+    "the share of the rows before the last chunk of 4 counts 0 times": lambda g, q, x: chunked(g, 4).T @ q,
+    "the share of the rows of image, raw and not normalized, stands": lambda g, q, x: g.T @ x,
+}
+
+
+@pytest.mark.parametrize("words", BOTH)
+def test_a_gradient_of_both_directions(words: str) -> None:
+    def candidate(image: Any, text: Any, log_scale: Any) -> Any:
+        q, k, same = unit(image), unit(text), np.eye(len(image))
+        logits = np.exp(log_scale) * q @ k.T
+        (rows, g), (columns, h) = softmax(logits, same), softmax(logits.T, same)
+        g = np.exp(log_scale) * (g + h.T) / 2 / len(q)
+        return (rows.mean() + columns.mean()) / 2, (project(g @ k, image), project(BOTH[words](g, q, image), text))
+
+    assert f"dtext is right but for one part: {words}" in said(candidate, "clip")
+
+
 def test_raw_rows_of_two_views() -> None:
     def candidate(a: Any, b: Any, temperature: Any) -> Any:
         x, value, g = two_views(a, b, temperature)
@@ -551,7 +569,7 @@ def test_a_temperature_that_is_not_the_constant_asked_for(more: dict[str, Any]) 
     assert f"da is right but for one part: what goes through {part} [da, db]" in said(candidate, "macl", **more)
 
 
-@pytest.mark.parametrize("views", [2, 3])
+@pytest.mark.parametrize("views", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("detached", [True, False])
 def test_detached_candidates_of_several_views(views: int, detached: bool) -> None:
     def candidate(views: Any, temperature: Any) -> Any:

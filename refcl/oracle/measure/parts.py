@@ -20,7 +20,7 @@ from refcl.oracle.roles import rank_of
 
 SCALAR = -1  # the place of the scalar's gradient, behind all others
 TINY = 1e-6  # how far each row is moved along a direction of its own, in which the gradients of others then show it
-MOST = 64  # anchors of a batch that are asked one by one
+MOST = 96  # anchors of a batch that are asked one by one
 CANDIDATE = "what a row gets as a candidate of other anchors"
 CHUNKS = (2, 3, 4, 8, 16)  # anchors at a time
 
@@ -387,9 +387,11 @@ def _by_pair(question: Question, made: Made, k: int, r: Result, made_by: Way, wa
         sent = np.zeros_like(c)
         np.add.at(sent, rows, made.c[np.arange(len(rows)), rows])
         got = c * 0.0 if alone else c - sent
-        # What a candidate gets stands at the same place of ∂L/∂s as what its anchor gets.
-        upper = np.where(late, sent, 0.0) + np.where(early, got, 0.0)
-        lower = np.where(early, sent, 0.0) + np.where(late, got, 0.0)
+        # What a candidate gets stands at the same place of ∂L/∂s as what its anchor gets; of two arrays, it has sides.
+        sides = not alone and question.recipe.candidates == "other"
+        by_row = c * (made.place[:height, None] == 0) if sides else sent
+        by_column = c - by_row if sides else got
+        upper, lower = by_row * late + by_column * early, by_row * early + by_column * late
         triangles = {"the upper triangle of ∂L/∂s": upper, "the lower triangle of ∂L/∂s": lower}
         yield "triangles", parts(triangles | {"its diagonal": c - upper - lower})
     pull, largest = _pull(question, made, r)
@@ -410,6 +412,10 @@ def _by_pair(question: Question, made: Made, k: int, r: Result, made_by: Way, wa
         views = (("its own view", own), ("other views", ~own))
         apart = {f"what a row gets {role} of {view}": x * of for role, x in roles for view, of in views}
         yield "roles by view", parts({said: x for said, x in apart.items() if np.any(x)})
+    for many in CHUNKS if question.recipe.candidates == "other" else ():
+        last = c * (j >= np.max(j) // many * many)
+        said = f"the share of the last chunk of {many} rows", f"the share of the rows before the last chunk of {many}"
+        yield f"chunks of {many} rows", parts(dict(zip(said, (last, c - last), strict=True)))
     own_rows = "the share of {} rows of the same array"
     halves = {own_rows.format("later"): c * (own & late), own_rows.format("earlier"): c * (own & early)}
     yield "order", parts(halves | {"the share of other arrays": c * ~own})
@@ -417,9 +423,9 @@ def _by_pair(question: Question, made: Made, k: int, r: Result, made_by: Way, wa
     instead = {"raw and not normalized": np.linalg.norm(made.x, axis=1)}
     if question.recipe.normalization == "none":
         masks |= {"the positives": made.same, "the negatives": ~made.same}
-        apart = np.linalg.norm(made.x[:height, None] - made.x, axis=2)
-        apart = np.where(apart > 0, apart, 1.0)
-        instead = {"divided by the distance once too often": 1 / apart, "not divided by the distance": apart}
+        distance = np.linalg.norm(made.x[:height, None] - made.x, axis=2)
+        distance = np.where(distance > 0, distance, 1.0)
+        instead = {"divided by the distance once too often": 1 / distance, "not divided by the distance": distance}
     for (of, mask), (how, times) in product(masks.items(), instead.items()):
         other = Part(f"the share of {of}, {how},", made_by(c * mask * times), 0.0)
         yield f"{of}, {how}", [*parts({f"the share of {of}": c * mask, "the rest": c * ~mask}), other]
