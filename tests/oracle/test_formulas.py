@@ -65,6 +65,7 @@ def test_what_is_charged_in_the_place_of_a_logarithm(said: str) -> None:
         (lambda t: t + 0.1, "0.1 is added to the temperature"),
         (lambda t: t**1.5, "the temperature is what is passed to the power 1.5"),
         (lambda t: 1.3 * t, "the temperature is 1.3 times what is passed"),
+        (lambda t: 1 / max(1 // t, 1e-30), "the scale is 1//τ, a whole number (integer division)"),
         (lambda t: 0.3 * math.atan(t), "the temperature is another function of what is passed: "),
     ],
 )

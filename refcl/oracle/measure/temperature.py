@@ -47,6 +47,12 @@ LAWS: tuple[tuple[str, str, Callable[[float], float], str], ...] = (
     ("1/ln(1 + 1/τ)", "the scale is softplus(θ), not exp(θ)", lambda t: 1 / math.log1p(1 / t), ""),
     ("sigmoid(τ)", "the temperature is sigmoid(τ)", lambda t: 1 / (1 + math.exp(-t)), ""),
     ("1 + τ", "the temperature is 1 + τ", lambda t: 1 + t, ""),
+    (
+        "1/⌊1/τ⌋",
+        "the scale is 1//τ, a whole number (integer division), 0 from τ > 1 on",
+        lambda t: 1 / max(1 // t, 1e-30),  # of .2 it is 4
+        "",
+    ),
 )
 
 
