@@ -214,6 +214,7 @@ SAID = [
 NAMED = [
     (per_anchor(lambda s, t: softmax(s / t)), "double-softmax"),
     (per_anchor(lambda s, t: s), "temperature-missing"),
+    (per_anchor(lambda s, t: s * t), "temperature-inverted"),
 ]
 RIGHT = [
     (together(np.mean), "info_nce"),

@@ -105,6 +105,7 @@ ONE_OF = {
 }
 
 MISSING = "1, whatever is given: the temperatures are missing"
+INVERTED = "1/τ_i: inverted, s τ_i stands where s/τ_i belongs"
 TWICE = "the probabilities of a softmax of s_ik/τ_i: a softmax of a softmax"
 BY_ANCHOR = Menu(
     lambda g, tau, along, weight, read: _softmax(g, along(tau(g.r.wide[1]), g.s), weight, read),
@@ -122,7 +123,7 @@ BY_ANCHOR = Menu(
             "τ_i over the length ‖τ‖ of all: they are normalized": lambda t: t / np.linalg.norm(t),
             "a softmax of all τ": lambda t: np.exp(t) / np.sum(np.exp(t)),
             MISSING: np.ones_like,
-            "1/τ_i: inverted, s τ_i stands where s/τ_i belongs": lambda t: 1 / t,
+            INVERTED: lambda t: 1 / t,
             "exp(τ_i): logarithms were expected": np.exp,
             "exp(-τ_i): log-scales were expected": lambda t: np.exp(-t),
             "τ_i²: it is squared, or divided by twice": lambda t: t * t,
@@ -157,7 +158,7 @@ BY_ANCHOR = Menu(
         },
     },
 )
-NAMED = {MISSING: "temperature-missing", TWICE: "double-softmax"}
+NAMED = {MISSING: "temperature-missing", INVERTED: "temperature-inverted", TWICE: "double-softmax"}
 
 
 def _outer(t: Any, s: Any) -> Any:
