@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from refcl.oracle.evidence import Result
+from refcl.oracle.measure.logits import Logits, logits_of
+from refcl.oracle.measure.menus.given import log_sum
 from refcl.oracle.measure.met import unit_rows
 from refcl.oracle.measure.settings import nice
 from refcl.oracle.names.difference import Difference
@@ -55,13 +57,38 @@ OF_PAIRS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+# Of the logits of an anchor, in each anchor's loss.
+OF_LOGITS: dict[str, Callable[[Logits], Any]] = {
+    "the squared log-sum-exp (a z-loss)": lambda x: log_sum(x.sum, x.counted) ** 2,
+    "the entropy of its probabilities": lambda x: (
+        -np.sum(x.probabilities * np.log(x.probabilities + (x.probabilities == 0)), axis=1)
+    ),
+    "the sum of its squared logits": lambda x: np.sum(np.where(x.counted, x.sum**2, 0.0), axis=1),
+    "the sum of its logits": lambda x: np.sum(np.where(x.counted, x.sum, 0.0), axis=1),
+}
+
+
+def further(question: Question, results: list[Result]) -> Difference | None:
+    """Say which term of its logits each anchor's loss has besides."""
+    made = [logits_of(question, r) for r in results]
+    for said, f in OF_LOGITS.items() if all(made) else ():
+        with np.errstate(all="ignore"):
+            right, values = (
+                np.array([sum(of(x) for x in parts) for parts in made])
+                for of in (Logits.value, lambda x, f=f: np.mean(f(x)))
+            )
+            around = np.array([float(r.right.value) for r in results]) / right
+        c = _multiple(results, around * values)
+        if c is not None:
+            return say("a further term", c=c, term=said)
+    return None
+
+
 def added(question: Question, results: list[Result]) -> Difference | None:
     """Say which term stands beside the loss, where the values are right but for a multiple of it."""
     k, names = len(question.inputs), question.inputs
     if not question.recipe.embeddings or any(x.ndim != 2 for r in results for x in r.wide):
         return None
-    off = np.array([float(r.outcome.value - r.right.value) for r in results])
-    size = np.array([64 * r.outcome.eps * (r.right.value_size + abs(float(r.outcome.value))) for r in results])
     terms: list[tuple[str, Callable[..., Any]]] = []
     for said, f in OF_ROWS.items():
         terms += [(f"{said}, of {names[j]}", lambda w, j=j, f=f: f(w[j])) for j in range(k)]
@@ -72,14 +99,21 @@ def added(question: Question, results: list[Result]) -> Difference | None:
             terms.append((who, lambda w, a=a, b=b, g=g, of=of: _paired(g, of(w[a]), of(w[b]))))
     for said, term in terms:
         with np.errstate(all="ignore"):
-            values = np.array([term(r.wide) for r in results])
-        told = np.isfinite(values) & (np.abs(values) > 1e-9)
-        if np.sum(told) < 3 or np.ptp(values[told]) < 1e-9:
-            continue
-        c = nice(float(off[told][0] / values[told][0]))
-        if c and np.all(np.abs(off - c * np.where(told, values, 0.0)) <= size * (1 + abs(c))):
+            c = _multiple(results, np.array([term(r.wide) for r in results]))
+        if c is not None:
             return say("an added term", c=c, term=said)
     return None
+
+
+def _multiple(results: list[Result], values: Any) -> float | None:
+    """Return what a term is multiplied by where the values are off by that on every batch."""
+    off = np.array([float(r.outcome.value - r.right.value) for r in results])
+    size = np.array([64 * r.outcome.eps * (r.right.value_size + abs(float(r.outcome.value))) for r in results])
+    told = np.isfinite(values) & (np.abs(values) > 1e-9)
+    if np.sum(told) < 3 or np.ptp(values[told]) < 1e-9:
+        return None
+    c = nice(float(off[told][0] / values[told][0]))
+    return c if c and np.all(np.abs(off - c * np.where(told, values, 0.0)) <= size * (1 + abs(c))) else None
 
 
 def _paired(g: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:

@@ -196,6 +196,7 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
 # What is looked for in the values of all batches, in this order.
 EXACT: tuple[Callable[[Question, list[Result]], Difference | None], ...] = (
     added.added,
+    added.further,
     charges.charged,
     charges.soft_targets,
     met.remembered,

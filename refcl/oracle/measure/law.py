@@ -8,7 +8,6 @@ In:  a bench.
 Out: the parameters where the form explains the derivatives, and the differences from what they should be.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -74,9 +73,6 @@ def law(bench: Bench, m: Measured, *, summed: bool = False) -> tuple[Fitted | No
     }
     angle = float(q.settings.get("angular_margin", 0.0))
     otherwise = _read_otherwise(bench, form, drawn, got, start, tau, angle)
-    if otherwise is None and freed is None and not inside:
-        own = np.array([want_target[e] / u.size / max(np.sum(per_anchor[:, e]), 1) for e in form.e])
-        otherwise = _added(bench, form, drawn, got, start, own * per_anchor[form.a, form.e], tau)
     if otherwise is None and freed is None:
         otherwise = _picked(bench, form, drawn, got, start, per_anchor, u.size)
     if otherwise is not None or angle:
@@ -159,41 +155,6 @@ def _read_otherwise(
     return None
 
 
-def _added(
-    bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], own: Any, tau: float
-) -> Difference | None:
-    """Say whether each anchor's loss is one of its probabilities, a softmax again, or has a further term with it."""
-    again: list[Any] = []
-    right: list[Any] = []
-    more: dict[str, list[Any]] = {name: [] for name in ADDED}
-    for s in drawn:
-        logits = np.array([s[e] for e in bench.entries])[form.e] / tau
-        ex = start["m"] * np.exp(logits)
-        p = ex / (form.one_hot @ ex)[form.a]
-
-        def over(x: Any) -> Any:  # the sum over an anchor's terms
-            return (form.one_hot @ x)[form.a]
-
-        def by_entry(x: Any) -> Any:
-            return form.to_entry @ (start["w"][form.a] / tau * x)
-
-        second = (start["m"] > 0) * np.exp(p)
-        v = second / over(second) - own
-        again.append(by_entry(p * (v - over(p * v))))
-        right.append(by_entry(p - own))
-        for name, slope in ADDED.items():
-            more[name].append(by_entry(slope(p, logits, np.log(over(ex)), over)))
-    if _alike(np.array(again), got):
-        return say("softmax again")
-    off = got - np.array(right)
-    for name, made in more.items():
-        term = np.array(made)
-        c = float(np.sum(off * term) / np.sum(term * term))
-        if abs(c) > 1e-7 and np.max(np.abs(off - c * term)) < 1e-5 * np.max(np.abs(off)):
-            return say("a further term", c=c, term=name)
-    return None
-
-
 def _picked(
     bench: Bench, form: Form, drawn: list[Any], got: Any, start: dict[str, Any], positives: Any, size: float
 ) -> Difference | None:
@@ -222,12 +183,3 @@ def _picked(
 
 def _alike(a: Any, b: Any) -> bool:
     return bool(np.max(np.abs(a - b)) < 1e-5 * np.max(np.abs(b)))
-
-
-# What may be added to each anchor's loss: the slope by each logit l of its term, with p and the log-sum-exp.
-ADDED: dict[str, Callable[..., Any]] = {
-    "the squared log-sum-exp (a z-loss)": lambda p, logits, lse, over: 2 * lse * p,
-    "the entropy of its probabilities": lambda p, logits, lse, over: -p * (np.log(p) - over(p * np.log(p))),
-    "the sum of its squared logits": lambda p, logits, lse, over: 2 * logits,
-    "the sum of its logits": lambda p, logits, lse, over: np.ones_like(p),
-}

@@ -323,7 +323,9 @@ DOWN = "the softmax runs down the columns, over the anchors (the wrong axis), no
 AGAIN = "the log-sum-exp of each column, over the anchors, is subtracted before the softmax of each row"
 ONE = "one logit, the mean of those of an anchor's positives, stands for all of them, above and below"
 PROTOTYPE = "one row, the mean of an anchor's positives brought to length 1 (a prototype), stands for all of them"
+TWICE = "a softmax of the softmax"
 OTHER: dict[str, Callable[[Logits], Logits | None]] = {
+    TWICE: lambda x: replace(x, sum=x.probabilities),
     WHOLE.format("there is one denominator for all, over all rows"): partial(_together, mean=False),
     WHOLE.format("there is one denominator for all, the mean of all rows'"): partial(_together, mean=True),
     DOWN: partial(_down, again=False),
@@ -371,5 +373,7 @@ def other_logits(question: Question, results: list[Result]) -> Difference | None
             if not values_are([r], [value * (float(r.right.value) / base if base else 1.0)]):
                 break
         else:
+            if what == TWICE:
+                return say("softmax again")
             return say("read otherwise", reading=what) if what in READ else say("other logits", what=what)
     return None
