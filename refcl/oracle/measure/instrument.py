@@ -189,7 +189,7 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
         for other in settings.other_losses(question):
             if settings.fits_value(other.question, near, other.scalar):
                 done.settings.append(other.said)
-                done.notes.append(f"It is {other.said}, another loss, to rounding.")
+                done.differences.append(say("another loss", loss=other.said, asked=question.loss))
                 break
 
 
