@@ -283,3 +283,13 @@ def test_negatives_that_are_averaged_are_no_margin() -> None:
         return np.mean(np.log(p + (np.sum(e, axis=1) - p) / (len(key) - 1)) - np.log(p))
 
     assert "the 3 negatives are averaged, not added" in check(candidate, "info_nce").differences[0].what
+
+
+def test_a_positive_that_is_read_after_the_exponential() -> None:
+    def candidate(query: Any, key: Any) -> Any:
+        logits = unit(query) @ unit(key).T / 0.5
+        np.exp(logits, out=logits)
+        return np.mean(np.log(np.sum(logits, axis=1)) - np.diag(logits))
+
+    report = check(candidate, "info_nce", temperature=0.5)
+    assert report.differences[0].what.startswith("-exp(l_p) stands where the positive's -l_p belongs")

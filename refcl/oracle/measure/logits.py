@@ -326,6 +326,10 @@ PROTOTYPE = "one row, the mean of an anchor's positives brought to length 1 (a p
 TWICE = "a softmax of the softmax"
 OTHER: dict[str, Callable[[Logits], Logits | None]] = {
     TWICE: lambda x: replace(x, sum=x.probabilities),
+    "-exp(l_p) stands where the positive's -l_p belongs (it is read after the exponential was taken in place)": (
+        lambda x: replace(x, numerator=np.exp(x.sum))
+    ),
+    "-p_p stands where the positive's -l_p belongs": lambda x: replace(x, numerator=x.probabilities),
     WHOLE.format("there is one denominator for all, over all rows"): partial(_together, mean=False),
     WHOLE.format("there is one denominator for all, the mean of all rows'"): partial(_together, mean=True),
     DOWN: partial(_down, again=False),
