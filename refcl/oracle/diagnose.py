@@ -4,6 +4,7 @@ In:  a question, answers and, where it can be called again, the candidate.
 Out: a `Diagnosis`: the names that explain value and gradients, or none, and what was noticed on the way.
 """
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -182,6 +183,8 @@ def _measured(
     """Measure what has no name: what is exact first, then two names at once, then what is inside."""
     exact = instrument.exact(question, judged)
     if exact.differences:
+        with contextlib.suppress(ValueError, np.linalg.LinAlgError, CannotJudge):  # then there is no picture
+            exact.picture = instrument.picture(question, judged, call, shape, extra)
         diagnosis.measurement = exact
         return []
     rough = few_digits(question, judged, call) if call is not None else ""
@@ -190,7 +193,10 @@ def _measured(
     # So much can be read wrongly where much is free that two at once are many: what is measured is quicker there.
     many = question.recipe.inside == "freed" or question.follows
     found = [] if many else _two(question, judged)
-    if not found:
+    if not found and exact.another is not None:
+        exact.differences = [exact.another]
+        diagnosis.measurement = exact
+    elif not found:
         diagnosis.measurement = instrument.inside(question, judged, call, shape, extra)
         diagnosis.measurement.settings += exact.settings
         found = _two(question, judged) if many and not diagnosis.measurement.differences else []

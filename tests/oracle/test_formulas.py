@@ -57,6 +57,7 @@ def test_what_is_charged_in_the_place_of_a_logarithm(said: str) -> None:
     report = check(candidate, "info_nce")
     assert report.verdict == "differs"
     assert said in report.differences[0].what
+    assert report.picture["measured"].shape == report.picture["expected"].shape == (len(report.picture["entries"]),)
 
 
 @pytest.mark.parametrize(

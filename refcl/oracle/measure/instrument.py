@@ -59,6 +59,7 @@ class Measurement:
     settings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     picture: dict[str, Any] = field(default_factory=dict)
+    another: Difference | None = None  # another loss of which every value is, said where no two names explain it
 
 
 def exact(question: Question, results: list[Result]) -> Measurement:
@@ -90,10 +91,7 @@ def inside(
     tried = settings.usable(results)
     if not tried or call is None or _values_right(tried):
         return done
-    bench_lab = lab(question, call)
-    with_grads = [r for r in tried if r.outcome.grads is not None and r.probe.dtype == "float64"]
-    bench_lab.eps = max((r.outcome.eps for r in with_grads[:1]), default=bench_lab.eps)
-    bench_lab.trusted = bool(with_grads) and gradient.consistent(bench_lab, with_grads[0])
+    bench_lab, with_grads = _lab(question, tried, call)
     untrusted = with_grads and not bench_lab.trusted
     if untrusted and all(agrees(r.right, r.outcome, value=False) for r in with_grads):
         done.differences.append(gradient.wrong_value(with_grads[0]))
@@ -106,6 +104,37 @@ def inside(
         # What is as near as that is no other formula, whatever a fit makes of it.
         done.differences = precision.off_by_little(question, tried) or done.differences
     return done
+
+
+def _lab(question: Question, tried: list[Result], call: Callable[[Probe], Outcome]) -> tuple[Lab, list[Result]]:
+    """Return a lab that knows whether the gradients are to be trusted, and the answers that have some."""
+    made = lab(question, call)
+    with_grads = [r for r in tried if r.outcome.grads is not None and r.probe.dtype == "float64"]
+    made.eps = max((r.outcome.eps for r in with_grads[:1]), default=made.eps)
+    made.trusted = bool(with_grads) and gradient.consistent(made, with_grads[0])
+    return made, with_grads
+
+
+def picture(
+    question: Question, results: list[Result], call: Callable[[Probe], Outcome] | None, shape: Any, extra: int
+) -> dict[str, Any]:
+    """Return the derivatives of one random batch, measured and expected, where what differs is in the values."""
+    tried = settings.usable(results)
+    if call is None or getattr(call, "few_shapes", False) or _values_right(tried):
+        return {}  # or where each further shape is compiled
+    table = bench(_lab(question, tried, call)[0], shape, extra)
+    if table is None:
+        return {}
+    for s in map(table.draw, range(6)):
+        got, want = table.gradient(s), table.right_gradient(s)
+        if np.all(np.isfinite(got)) and not np.allclose(got, want, atol=1e-4 * float(np.max(np.abs(want)))):
+            return _drawn(table, got, want)
+    return {}
+
+
+def _drawn(table: Bench, got: Any, want: Any) -> dict[str, Any]:
+    both = {"measured": np.asarray(got), "expected": np.asarray(want)}
+    return both | {"entries": table.entries, "rows": table.rows, "gram": table.gram}
 
 
 def _values_right(tried: list[Result]) -> bool:
@@ -189,7 +218,7 @@ def _other_questions(question: Question, tried: list[Result], results: list[Resu
         for other in settings.other_losses(question):
             if settings.fits_value(other.question, near, other.scalar):
                 done.settings.append(other.said)
-                done.differences.append(say("another loss", loss=other.said, asked=question.loss))
+                done.another = say("another loss", loss=other.said, asked=question.loss)
                 break
 
 
@@ -295,10 +324,4 @@ def _inside(bench_lab: Lab, tried: list[Result], done: Measurement, shape: Any, 
         if table is None or m is None:
             return
         done.differences += next((found for step in STEPS if (found := step(table, m))), [])
-        done.picture = {
-            "measured": np.asarray(m.got[0]),
-            "expected": np.asarray(m.want[0]),
-            "entries": table.entries,
-            "rows": table.rows,
-            "gram": table.gram,
-        }
+        done.picture = _drawn(table, m.got[0], m.want[0])
