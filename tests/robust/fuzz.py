@@ -80,7 +80,10 @@ def losses_in_loops(rng: np.random.Generator) -> str:
     def listed(tree: Any) -> Any:
         return map_leaves(lambda x: x.tolist() if isinstance(x, np.ndarray) else x, tree)
 
-    want = card.loops(*listed(inputs), **{name: listed(value) for name, value in more.items()})
+    try:
+        want = card.loops(*listed(inputs), **{name: listed(value) for name, value in more.items()})
+    except (ArithmeticError, ValueError):  # the loops exponentiate as it is written, and may leave the range
+        return "" if all(np.all(np.isfinite(x)) for x in leaves(got)) else f"{card.function.__name__}: {got}, {state}"
     for a, b in zip(leaves(got), leaves(map_leaves(np.array, want)), strict=True):
         x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
         if not np.allclose(x, y, rtol=1e-10, atol=1e-12, equal_nan=True):
