@@ -105,7 +105,10 @@ class Candidate:
 
     def _settled(self, name: str, probe: Probe) -> Any:
         """Return a companion that the user has given, in the precision of the batch."""
-        x = np.asarray(self.question.settings[name])
+        held = self.question.settings[name]
+        if isinstance(held, int | float | str):
+            return held  # a loss that must be told its hardest or tau_plus takes a number, no array
+        x = np.asarray(held)
         return x.astype(probe.dtype) if x.dtype.kind == "f" else x.copy()
 
     def _call(self, arguments: list[Any], keywords: dict[str, Any], probe: Probe) -> Any:

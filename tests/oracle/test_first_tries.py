@@ -83,6 +83,21 @@ def test_what_comes_beside_the_value() -> None:
         assert "judged." in report.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("loss", "settings"),
+    [
+        ("hard_info_nce", {"hardest": 2}),
+        ("hard_simple_contrastive", {"hardest": 0.5}),
+        ("debiased", {"tau_plus": 0.2}),
+        ("hcl", {"tau_plus": 0.1, "beta": 0.7}),
+        ("fixed_entropy", {"entropy": 0.8}),
+    ],
+)
+def test_a_loss_that_must_be_told_a_number_is_told_the_one_that_was_asked(loss: str, settings: dict[str, Any]) -> None:
+    report = check(getattr(refcl, loss), loss, **settings)
+    assert report.ok, report.reason
+
+
 def test_one_name_stands_for_a_tuple_of_one() -> None:
     assert "it has query, key" not in str(check(info_nce, "info_nce", detached="key"))
 
