@@ -4,19 +4,19 @@ In:  a candidate, the name of the loss that it should be, and its settings.
 Out: a `Report`.
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from refcl.oracle.candidate import SCALAR_NAMES, Candidate, Outcome, wrap
+from refcl.oracle.candidate import Candidate, Outcome, wrap
 from refcl.oracle.candidates.shapes import as_function, stacked
 from refcl.oracle.candidates.shapes import by_columns as columns
 from refcl.oracle.compare import agrees, coarseness, compare
 from refcl.oracle.diagnose import Diagnosis, diagnose, indistinguishable
 from refcl.oracle.evidence import Result
+from refcl.oracle.handed import ask_sizes, known_scalar, own_batches
 from refcl.oracle.harmless import harmless
 from refcl.oracle.measure.settings import right_for
 from refcl.oracle.mistakes import CATALOGUE
@@ -111,7 +111,7 @@ def check(
     'temperature-missing-on-positive'
     """
     question = ask(loss, **settings)
-    _ask_sizes(shape, extra_keys)
+    ask_sizes(shape, extra_keys)
     given = {k: v for k, v in settings.items() if v is not None}
     try:
         candidate = as_function(candidate)
@@ -121,13 +121,13 @@ def check(
             candidate = columns(candidate, by_columns)
         wrapped = wrap(candidate, question, passes_scalar=passes_scalar)
         wrapped.coarse = coarseness(precision)
-        _baked_in(wrapped, question)
+        known_scalar(wrapped, question)
         tried = probes(
             question,
             passes_scalar=wrapped.passes_scalar,
             shape=shape,
             extra=extra_keys,
-            own=_own(inputs, question),
+            own=own_batches(inputs, question),
             only_own=only_inputs,
             few_shapes=wrapped.few_shapes,
         )
@@ -384,70 +384,3 @@ def _controls(decisive: list[Result], names: tuple[str, ...]) -> None:
             raise RuntimeError(
                 f"check: these probes would let a gradient of {what} pass; nothing can be judged on them."
             )
-
-
-def _ask_sizes(shape: Any, extra_keys: Any) -> None:
-    whole = isinstance(shape, tuple | list) and len(shape) == 2 and all(isinstance(n, int | np.integer) for n in shape)
-    if shape is not None and not (whole and shape[0] > 1 and shape[1] > 0):
-        raise ValueError(f"check: shape must be (N, D), two ints of which N is at least 2; got {shape!r}.")
-    if not isinstance(extra_keys, int | np.integer) or extra_keys < 0:
-        raise ValueError(f"check: extra_keys must be an int, at least 0; got {extra_keys!r}.")
-
-
-def _baked_in(candidate: Candidate, question: Question) -> None:
-    if candidate.passes_scalar or question.base is not None or question.scalar in (None, "weight"):
-        return
-    raise CannotJudge(
-        f"its {question.scalar} is baked in and not known; say which, {question.scalar}=…, or let the candidate take "
-        f"it as an argument after the arrays.{_where_it_is(candidate.function, question)}"
-    )
-
-
-def _where_it_is(function: Callable[..., Any], question: Question) -> str:
-    """Say what to type where a candidate holds or takes its scalar in another way than asked."""
-    own, scalar, several = inspect.unwrap(function), str(question.scalar), getattr(function, "several", [])
-    if several:
-        held = ", ".join(several)
-        return (
-            f' Its module has {len(several)} parameters of one entry, {held}: from_module(…, parameter="{several[0]}").'
-        )
-    if any(True for _ in getattr(own, "named_parameters", tuple)()):
-        return (
-            " It is a module with parameters: from_module(module) sets the one that holds it, and judges its gradient."
-        )
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return " Its signature can't be read: say passes_scalar=True where it takes it."
-    named = next((p.name for p in parameters if p.name in SCALAR_NAMES[scalar] and p.kind is p.KEYWORD_ONLY), "")
-    if named:
-        arrays = ", ".join(question.inputs)
-        return f" It takes {named} by name only: lambda {arrays}, {scalar}: mine({arrays}, {named}={scalar})."
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        return " Its signature does not tell: say passes_scalar=True where it takes it."
-    return ""
-
-
-def _own(inputs: Any, question: Question) -> tuple[tuple[Any, ...], ...]:
-    if inputs is None:
-        return ()
-    batches = inputs if isinstance(inputs, list) else [inputs]
-    found = []
-    for batch in batches:
-        given = batch if isinstance(batch, Sequence) else (batch,)
-        if question.in_a_tuple and len(given) == 1:
-            given = given[0]
-        if isinstance(batch, Mapping):
-            raise TypeError(
-                f"check: inputs must be a tuple of {', '.join(question.inputs)}, in this order; got a dict."
-            )
-        arrays = tuple(np.asarray(x.detach().cpu() if hasattr(x, "detach") else x) for x in given)
-        half = next((x.dtype for x in arrays if x.dtype not in (np.float32, np.float64)), None)
-        if half is not None:
-            raise TypeError(f"check: inputs must be float32 or float64, got {half}; convert them with astype.")
-        if len(arrays) != len(question.inputs):
-            raise ValueError(
-                f"check: inputs of {question.loss} are {', '.join(question.inputs)}; got {len(arrays)} arrays."
-            )
-        found.append(arrays)
-    return tuple(found)
